@@ -1,0 +1,56 @@
+"""What preprocessing did to a scan, so that a prediction can find its way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autospine.core.geometry import Box, Grid, Orientation
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Scan -> canonical orientation -> crop -> stored axis order -> resampled.
+
+    Args:
+        grid: The scan's own grid.
+        orientation: From the scan's own axes to canonical ones.
+        box: What was cropped to, on the canonical grid.
+        axes: Stored axis ``a`` is canonical axis ``axes[a]``.
+        shape: Shape of the stored (resampled) array, in stored axis order.
+    """
+
+    grid: Grid
+    orientation: Orientation
+    box: Box
+    axes: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @property
+    def cropped_grid(self) -> Grid:
+        """The grid before resampling: oriented, cropped and in stored axis order."""
+        canonical = self.orientation.apply_grid(self.grid).cropped(self.box)
+        return Orientation(self.axes, (False, False, False)).apply_grid(canonical)
+
+    @property
+    def stored_grid(self) -> Grid:
+        """The grid of the stored array."""
+        return self.cropped_grid.resized(self.shape)
+
+    def restore(self, array: NDArray[Any], fill: int = 0) -> NDArray[Any]:
+        """Bring an array on ``cropped_grid`` back to the scan's own grid.
+
+        Args:
+            array: Shape of ``cropped_grid``, in stored axis order.
+            fill: Value outside the crop.
+
+        Returns:
+            Array of the scan's own shape, contiguous.
+        """
+        canonical = Orientation(self.axes, (False, False, False)).invert(array)
+        full = np.full(self.orientation.apply_grid(self.grid).shape, fill, dtype=array.dtype)
+        full[self.box.slices] = canonical
+        return np.ascontiguousarray(self.orientation.invert(full))

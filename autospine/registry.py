@@ -1,0 +1,85 @@
+"""The one table of plug-ins, and how other people's are found.
+
+A plug-in is a typed function; nothing is inherited. Built-ins stand in ``BUILT_IN``; others come from
+installed entry points (``autospine.planners``, ``autospine.trainers``, ``autospine.networks``,
+``autospine.datasets``) or from a file, as ``./mine.py:plan``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal
+
+from autospine.core.errors import UnknownPluginError
+
+Kind = Literal["planners", "trainers", "networks", "datasets"]
+
+BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
+    "planners": {
+        "spine": "autospine.planners.spine:plan",
+        "nnunet": "autospine.planners.nnunet:plan",
+        "nnunet_resenc_m": "autospine.planners.nnunet:plan_resenc_m",
+        "nnunet_resenc_l": "autospine.planners.nnunet:plan_resenc_l",
+        "nnunet_resenc_xl": "autospine.planners.nnunet:plan_resenc_xl",
+    },
+    "trainers": {"default": "autospine.trainers.default:train"},
+    "networks": {
+        "plain_unet": "autospine.networks.unet:plain_unet",
+        "residual_unet": "autospine.networks.unet:residual_unet",
+    },
+    "datasets": {
+        "verse": "autospine.dataset_conversion.verse:convert",
+        "xvertseg": "autospine.dataset_conversion.xvertseg:convert",
+    },
+}
+
+
+def names(kind: Kind) -> list[str]:
+    """Names of all plug-ins of a kind, built-in and installed."""
+    installed = {point.name for point in entry_points(group=f"autospine.{kind}")}
+    return sorted(set(BUILT_IN[kind]) | installed)
+
+
+def find(kind: Kind, name: str) -> Callable[..., Any]:
+    """The plug-in called ``name``, or the function of a file given as ``path.py:function``.
+
+    Raises:
+        UnknownPluginError: There is no such plug-in, file or function.
+    """
+    if name in BUILT_IN[kind]:
+        module, _, function = BUILT_IN[kind][name].partition(":")
+        return _function(importlib.import_module(module), function, name)
+    for point in entry_points(group=f"autospine.{kind}"):
+        if point.name == name:
+            loaded: Callable[..., Any] = point.load()
+            return loaded
+    if ".py:" in name:
+        file, _, function = name.rpartition(":")
+        return _function(_load_file(Path(file)), function, name)
+    near = difflib.get_close_matches(name, names(kind), n=3, cutoff=0.4) or names(kind)
+    raise UnknownPluginError(
+        f"There is no {kind[:-1]} called {name!r}.", remedy=f"Did you mean {' or '.join(near)}?"
+    )
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"autospine_plugin_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UnknownPluginError("There is no such plug-in file.", where=path, remedy="Check the path.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _function(module: ModuleType, function: str, name: str) -> Callable[..., Any]:
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise UnknownPluginError(f"{name} names no function of {module.__name__}.")
+    result: Callable[..., Any] = found
+    return result
