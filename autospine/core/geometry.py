@@ -53,6 +53,19 @@ class Box:
             tuple(min(s, b + m) for b, m, s in zip(self.stop, margin, shape, strict=True)),
         )
 
+    def intersection(self, other: Box) -> Box | None:
+        """What both boxes share; None when that is nothing."""
+        start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        return Box(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
+
+    def shifted(self, origin: Sequence[int]) -> Box:
+        """The same box, counted from ``origin``."""
+        return Box(
+            tuple(a - o for a, o in zip(self.start, origin, strict=True)),
+            tuple(b - o for b, o in zip(self.stop, origin, strict=True)),
+        )
+
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
         """The box that covers an array of ``shape``."""
@@ -165,13 +178,18 @@ class Orientation:
         """Reorient the last three axes of ``array``; a view, not a copy."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + a for a in self.axes))
-        return moved[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        result: NDArray[Any] = moved[self._reversal]
+        return result
 
     def invert(self, array: NDArray[Any]) -> NDArray[Any]:
         """Undo ``apply`` on the last three axes; a view, not a copy."""
         lead = array.ndim - 3
-        unflipped = array[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        unflipped: NDArray[Any] = array[self._reversal]
         return unflipped.transpose(*range(lead), *(lead + int(a) for a in np.argsort(self.axes)))
+
+    @property
+    def _reversal(self) -> Any:
+        return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
 
     def apply_grid(self, grid: Grid) -> Grid:
         """The grid of an array that ``apply`` has reoriented."""

@@ -37,7 +37,9 @@ def from_json(kind: type[_T], text: str, where: str | Path | None = None) -> _T:
     """
     try:
         data = json.loads(text)
-        unknown = list(_unknown_keys(TypeAdapter(kind).dump_python(TypeAdapter(kind).validate_json(text)), data))
+        unknown = list(
+            _unknown_keys(TypeAdapter(kind).dump_python(TypeAdapter(kind).validate_json(text)), data)
+        )
     except json.JSONDecodeError as error:
         raise DocumentError(
             f"This is no complete JSON document (line {error.lineno}).",

@@ -17,8 +17,12 @@ _REMEDIES = {
     errno.EROFS: "The disk is read-only: choose another output folder.",
     errno.EACCES: "You may not write there: choose another folder or change its permissions.",
     errno.EPERM: "You may not write there: choose another folder or change its permissions.",
+    errno.EFBIG: "The disk takes no file of this size: choose a folder on another one.",
+    errno.EIO: "The disk is failing or disconnected: check it, or choose another folder.",
     errno.ENOTDIR: "A file stands where a folder is needed: choose another output folder.",
 }
+
+_PROBE_SIZE = 65536
 
 
 @contextmanager
@@ -67,6 +71,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_failure(path: Path, reason: str) -> Exception:
+    """The error behind a library's vague one: ask the disk itself by writing a little beside ``path``.
+
+    Args:
+        path: What could not be written.
+        reason: What the library said.
+
+    Returns:
+        The operating system's refusal, which ``storage_errors`` explains, or a ``StorageError``.
+    """
+    probe = path.with_name(f".partial-{os.getpid()}-probe-{path.name}")
+    try:
+        probe.write_bytes(bytes(_PROBE_SIZE))
+    except OSError as refusal:
+        return refusal
+    finally:
+        probe.unlink(missing_ok=True)
+    return StorageError(
+        f"The file could not be written whole ({reason}).",
+        where=path,
+        remedy="Check the disk and run the command again; finished work is kept.",
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from autospine.core.errors import GeometryError, ImageError
 from autospine.core.geometry import Grid, matrix_rows
 from autospine.core.volume import Volume
-from autospine.io.files import atomic_path
+from autospine.io.files import atomic_path, make_folder, storage_errors, write_failure
+from autospine.io.nifti import is_nifti, require_sound
 
 #: Endings of the formats that are read and written, longest first.
 SUFFIXES: Final = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
@@ -76,14 +79,18 @@ def read_labels(path: Path) -> Volume:
         GeometryError: Its header describes no usable lattice.
     """
     volume = read_image(path)
+    if np.issubdtype(volume.array.dtype, np.integer):
+        return Volume(volume.array.astype(np.int32), volume.grid)
     rounded = np.rint(volume.array)
-    if np.issubdtype(volume.array.dtype, np.floating) and np.abs(rounded - volume.array).max() > 1e-3:
+    if np.abs(rounded - volume.array).max() > 1e-3:
         raise ImageError("The mask holds fractions.", where=path, remedy="Masks need whole numbers.")
     return Volume(rounded.astype(np.int32), volume.grid)
 
 
 def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
     """Write an array (z, y, x) with the header of ``grid``, compressed and atomically.
+
+    A MetaImage header (``.mhd``) gets its voxels, uncompressed, in a ``.raw`` file beside it.
 
     Raises:
         StorageError: The disk refuses.
@@ -92,23 +99,34 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
     image.SetSpacing(grid.spacing[::-1])
     image.SetOrigin(grid.origin)
     image.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
+    if path.suffix.lower() == ".mhd":
+        _write_header_and_raw(path, image)
+        return
     with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise _write_failure(path, error) from error
+        _write(path, temporary, image, compress=True)
 
 
-def _write_failure(path: Path, error: RuntimeError) -> Exception:
-    """ITK hides the operating system's reason; ask the disk itself by writing a little."""
-    probe = path.with_name(f".partial-probe-{path.name}")
+def _write_header_and_raw(path: Path, image: Any) -> None:
+    """Write both files under their own names elsewhere, for the header names the other one, then move them."""
+    folder = make_folder(path.parent)
+    with storage_errors(path), tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+        header = Path(temporary) / path.name
+        _write(path, header, image, compress=False)
+        raw = header.with_suffix(".raw")
+        raw.replace(folder / raw.name)
+        header.replace(path)
+
+
+def _write(path: Path, temporary: Path, image: Any, *, compress: bool) -> None:
     try:
-        probe.write_bytes(b"0" * 65536)
-    except OSError as refusal:
-        return refusal
-    finally:
-        probe.unlink(missing_ok=True)
-    return OSError(f"ITK cannot write {path}: {_first_line(error)}")
+        sitk.WriteImage(image, str(temporary), useCompression=compress)
+        if is_nifti(path):
+            # ITK's NIfTI writer does not say when the disk is full.
+            _require_sound(_reader(temporary), temporary)
+    except RuntimeError as error:
+        raise write_failure(path, _first_line(error)) from error
+    except ImageError as error:
+        raise write_failure(path, error.message) from error
 
 
 def _reader(path: Path) -> Any:
@@ -133,12 +151,20 @@ def _read(path: Path) -> Volume:
             remedy="Convert it to a scalar image.",
         )
     grid = _grid(reader, path)
+    if is_nifti(path):
+        _require_sound(reader, path)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise _read_failure(path, error) from error
     array = sitk.GetArrayFromImage(image).reshape(grid.shape)
     return Volume(array[None], grid)
+
+
+def _require_sound(reader: Any, path: Path) -> None:
+    offset = int(float(reader.GetMetaData("vox_offset")))
+    size = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+    require_sound(path, offset, size, int(reader.GetMetaData("datatype")))
 
 
 def _require_three_axes(dimension: int, size: tuple[int, ...], path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autospine.core.errors import ImageError
-from autospine.io.files import atomic_path
+from autospine.io.files import atomic_path, write_failure
 
 
 def save_array(path: Path, array: NDArray[Any], chunks: Sequence[int] | None = None) -> None:
@@ -29,13 +29,16 @@ def save_array(path: Path, array: NDArray[Any], chunks: Sequence[int] | None = N
     fitted = None if chunks is None else tuple(min(c, n) for c, n in zip(chunks, array.shape, strict=True))
     parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
     with atomic_path(path) as temporary:
-        blosc2.asarray(
-            np.ascontiguousarray(array),
-            urlpath=str(temporary),
-            mode="w",
-            chunks=fitted,
-            cparams=parameters,
-        )
+        try:
+            blosc2.asarray(
+                np.ascontiguousarray(array),
+                urlpath=str(temporary),
+                mode="w",
+                chunks=fitted,
+                cparams=parameters,
+            )
+        except RuntimeError as error:
+            raise write_failure(path, str(error)) from error
 
 
 def open_array(path: Path) -> Any:

@@ -1,0 +1,56 @@
+"""Random changes of training patches, batched on the training device.
+
+What is random is drawn first (`draw_parameters`), on the CPU and from one generator; what was drawn is
+then applied (`apply`). Transforms, their order and their default ranges are nnU-Net v2's; every number
+comes from `plan.Augmentation`. Each transform touches only those samples it was drawn for.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autospine.augmentation import cascade, intensity, spatial
+from autospine.augmentation.affine import enlarged_patch
+from autospine.augmentation.cascade import one_hot
+from autospine.augmentation.parameters import Parameters, draw_parameters
+
+__all__ = ["Parameters", "apply", "draw_parameters", "enlarged_patch", "one_hot"]
+
+
+@torch.no_grad()
+def apply(
+    parameters: Parameters, image: Tensor, labels: Tensor, previous: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Augment a batch; the arguments stay as they are.
+
+    The patches that come in may have any size from the final patch up; what is wanted lies in their
+    middle. `enlarged_patch` is the size from which rotated samples seldom reach outside; a batch without
+    a sample in ``parameters.moved`` needs no more than the final patch.
+
+    Args:
+        parameters: What was drawn for this batch.
+        image: Normalised intensities (b, c, *size), of any floating type.
+        labels: Class indices (b, *size), int8; -1 is ignored by the loss.
+        previous: Classes a previous stage predicted (b, *size), int8.
+
+    Returns:
+        The image (b, c, *patch) in float32, the labels (b, *patch) and the previous stage's classes
+        one-hot without background (b, classes - 1, *patch) in float32.
+
+    Raises:
+        ValueError: A batch of another size than drawn for, a patch too small, or ``previous`` given
+            but not drawn for, or the other way round.
+    """
+    if (previous is None) != (parameters.cascade is None) or len(image) != len(parameters.moved):
+        raise ValueError("The batch is not the one that the parameters were drawn for.")
+    # Autocast would round sampling positions to bfloat16.
+    with torch.autocast(image.device.type, enabled=False):
+        maps = [labels] if previous is None else [labels, previous]
+        image, maps = spatial.transform(parameters, image, maps)
+        intensity.transform(parameters, image)
+        for values in (image, *maps):
+            spatial.mirror(values, parameters.mirror)
+        if parameters.cascade is None:
+            return image, maps[0], None
+        return image, maps[0], cascade.transform(parameters.cascade, maps[1])

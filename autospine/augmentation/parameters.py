@@ -1,0 +1,173 @@
+"""What one batch's augmentation is made of, and how it is drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from autospine.augmentation.affine import affine_matrices, rotation_limits, turns_in_plane
+from autospine.core.plan import Augmentation, Configuration
+
+
+@dataclass(frozen=True)
+class CascadeParameters:
+    """How the classes that a previous stage predicted are damaged; (b, classes - 1) throughout.
+
+    Args:
+        order: Foreground classes, from 1, in the order they are worked on.
+        operation: Index into `cascade.OPERATIONS`, -1 for none; column k belongs to ``order``'s k-th class.
+        radius: Of the operation's ball, voxels.
+        removal: Which connected component is removed, as a fraction of those eligible; negative for none.
+        removal_size: Largest share of the patch that a removed component may cover.
+    """
+
+    order: Tensor
+    operation: Tensor
+    radius: Tensor
+    removal: Tensor
+    removal_size: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What was drawn for a batch of b samples of c channels and d axes. All tensors are on the CPU.
+
+    A value that changes nothing (identity, zero or one, as it may be) stands where nothing was drawn.
+
+    Args:
+        patch: Size of the final patch.
+        padding: Normalised intensity outside the patch that was loaded, per channel.
+        moved: Which samples are rotated or scaled (b,).
+        matrix: From a voxel's offset to the centre of the final patch to the one to the centre of the
+            loaded patch (b, d, d).
+        noise: Standard deviation of additive Gaussian noise (b,).
+        noise_seed: Seed of that noise (b,).
+        blur: Standard deviation of a Gaussian filter, voxels (b, c, d).
+        brightness: Factor of the intensities (b, c).
+        contrast: Factor of the deviation from the mean intensity (b, c).
+        zoom: Size of a simulated low resolution relative to the patch (b, c, d).
+        inverted_gamma: Exponent on the inverted intensities (b, c).
+        gamma: Exponent on the intensities (b, c).
+        mirror: Which axes are reversed (b, d).
+        cascade: Damage to a previous stage's classes; None without one.
+    """
+
+    patch: tuple[int, ...]
+    padding: tuple[float, ...]
+    moved: Tensor
+    matrix: Tensor
+    noise: Tensor
+    noise_seed: Tensor
+    blur: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    zoom: Tensor
+    inverted_gamma: Tensor
+    gamma: Tensor
+    mirror: Tensor
+    cascade: CascadeParameters | None
+
+
+def draw_parameters(
+    configuration: Configuration, batch_size: int, generator: Generator, classes: int | None = None
+) -> Parameters:
+    """Draw what happens to one batch.
+
+    The number of random values drawn depends on the arguments only, never on the values themselves.
+
+    Args:
+        configuration: Patch, spacing, padding and mirrored axes; its schedule holds the augmentation.
+        batch_size: Number of samples.
+        generator: Random source, on the CPU.
+        classes: Number of classes, background included, for a configuration with a previous stage.
+    """
+    a = configuration.schedule.augmentation
+    draw = _Draw(generator)
+    b, c, d = batch_size, len(configuration.padding), configuration.dimensions
+    moved, matrix = _spatial(configuration, b, draw)
+    per_channel = a.per_channel_probability
+    noise = draw.chance((b,), a.noise_probability) * draw.uniform((b,), a.noise)
+    noise_seed = torch.randint(2**31, (b,), generator=generator)
+    blurred = draw.chance((b, 1), a.blur_probability) & draw.chance((b, c), per_channel)
+    blur = blurred.unsqueeze(2) * draw.uniform((b, c, d), a.blur)
+    brightness = draw.factors(b, c, a.brightness_probability, a.brightness)
+    contrast = draw.factors(b, c, a.contrast_probability, a.contrast)
+    coarse = draw.chance((b, 1), a.low_resolution_probability) & draw.chance((b, c), per_channel)
+    zoom = torch.where(coarse, draw.uniform((b, c), a.low_resolution), 1.0).unsqueeze(2).repeat(1, 1, d)
+    if turns_in_plane(configuration):
+        zoom[..., 0] = 1
+    return Parameters(
+        configuration.patch,
+        configuration.padding,
+        moved,
+        matrix,
+        noise,
+        noise_seed,
+        blur,
+        brightness,
+        contrast,
+        zoom,
+        inverted_gamma=draw.factors(b, c, a.inverted_gamma_probability, a.gamma),
+        gamma=draw.factors(b, c, a.gamma_probability, a.gamma),
+        mirror=draw.chance((b, d), a.mirror_probability) & _listed(configuration.mirror_axes, d),
+        cascade=None if classes is None else _cascade(a, b, classes - 1, draw),
+    )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Random values from one generator."""
+
+    generator: Generator
+
+    def uniform(self, shape: tuple[int, ...], bounds: tuple[float, float]) -> Tensor:
+        low, high = bounds
+        return low + (high - low) * torch.rand(shape, generator=self.generator)
+
+    def chance(self, shape: tuple[int, ...], probability: float) -> Tensor:
+        return torch.rand(shape, generator=self.generator) < probability
+
+    def factors(self, b: int, c: int, probability: float, bounds: tuple[float, float]) -> Tensor:
+        """Factors (b, c) with as many below one as above, whatever the bounds; one where none is drawn."""
+        low, high = bounds
+        below = self.chance((b, c), 0.5) & (low < 1)
+        shrink = self.uniform((b, c), (low, min(high, 1.0)))
+        grow = self.uniform((b, c), (max(low, 1.0), high))
+        drawn = self.chance((b, 1), probability)
+        return torch.where(drawn, torch.where(below, shrink, grow), 1.0)
+
+
+def _spatial(configuration: Configuration, b: int, draw: _Draw) -> tuple[Tensor, Tensor]:
+    a = configuration.schedule.augmentation
+    limits = torch.tensor(rotation_limits(configuration)) * (math.pi / 180)
+    rotated = draw.chance((b, 1), a.rotation_probability)
+    angles = rotated * limits * draw.uniform((b, len(limits)), (-1, 1))
+    scaled = draw.chance((b,), a.scale_probability)
+    scale = torch.where(scaled, draw.uniform((b,), a.scale), 1.0)
+    return rotated.squeeze(1) | scaled, affine_matrices(configuration, angles, scale)
+
+
+def _cascade(a: Augmentation, b: int, classes: int, draw: _Draw) -> CascadeParameters:
+    shape = (b, classes)
+    low, high = a.cascade_radius
+    applied = draw.chance((b, 1), a.cascade_morphology_probability) & draw.chance(
+        shape, a.cascade_label_probability
+    )
+    removed = draw.chance((b, 1), a.cascade_removal_probability) & draw.chance(
+        shape, a.cascade_label_probability
+    )
+    operation = torch.randint(4, shape, generator=draw.generator)
+    return CascadeParameters(
+        order=1 + torch.rand(shape, generator=draw.generator).argsort(1),
+        operation=torch.where(applied, operation, -1),
+        radius=torch.randint(low, high + 1, shape, generator=draw.generator),
+        removal=torch.where(removed, draw.uniform(shape, (0, 1)), -1.0),
+        removal_size=a.cascade_removal_size,
+    )
+
+
+def _listed(axes: tuple[int, ...], dimensions: int) -> Tensor:
+    return torch.tensor([axis in axes for axis in range(dimensions)])

@@ -1,0 +1,50 @@
+"""``autospine ensemble``: merge folders of stored predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def ensemble(
+    *,
+    input: Annotated[tuple[Path, ...], Parameter(name=["--input", "-i"], consume_multiple=True, negative=())],  # noqa: A002
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = (),
+    post_processing: Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Merge predictions that were saved with their probabilities into one folder of masks.
+
+    The softmax of all folders is averaged on each scan's own grid. The folders must hold the same cases
+    and classes.
+
+    Args:
+        input: Folders probabilities/CONFIGURATION that autospine predict --save-probabilities has written.
+        output: Folder for the merged masks, CASE.nii.gz.
+        weights: One positive number per folder; equal by default.
+        post_processing: An ensemble.json whose post-processing is applied to the merged masks.
+        force: Replace masks that are there already.
+        quiet: Say nothing.
+        json: Print the paths of the masks as JSON.
+    """
+    from autospine.cli.console import say, say_json
+    from autospine.core.ensemble import Ensemble, PostProcessing
+    from autospine.inference.stored import merge_folders
+    from autospine.io import documents
+    from autospine.reporting import Reporter
+
+    chosen = (
+        documents.load(post_processing, Ensemble).post_processing if post_processing else PostProcessing()
+    )
+    reporter = Reporter(quiet=quiet or json)
+    masks = merge_folders(input, output, weights, chosen, force=force, reporter=reporter)
+    if json:
+        say_json([str(path) for path in masks])
+    elif not quiet:
+        say(f"Merged {len(masks)} cases of {len(input)} folders into {output}.")
+    return 0

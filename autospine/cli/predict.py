@@ -1,0 +1,70 @@
+"""``autospine predict``: masks of new scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def predict(
+    *,
+    input: Annotated[tuple[Path, ...], Parameter(name=["--input", "-i"], consume_multiple=True, negative=())],  # noqa: A002
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: Annotated[Path, Parameter(name=["--model", "-m"])],
+    configurations: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    folds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
+    device: str = "auto",
+    mirror: bool = True,
+    save_probabilities: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Predict scans with the chosen ensemble; masks come back on each scan's own grid.
+
+    Args:
+        input: A scan, a folder of scans, a .txt file with one path a line, or several of these.
+        output: Folder of the masks.
+        model: Run folder of the training.
+        configurations: Use these instead of the chosen ensemble.
+        folds: Use these folds instead of all.
+        device: auto, cpu, cuda or cuda:1.
+        mirror: Average over the mirrorings the plan permits; slower, usually a little better.
+        save_probabilities: Keep logits at model resolution as well, for autospine ensemble.
+        force: Predict scans again that have a mask in the output folder.
+        quiet: Say nothing but the result.
+        json: Print the report as JSON.
+    """
+    from autospine.cli.console import say, say_json
+    from autospine.core.run import RunFolder
+    from autospine.hardware import choose_device
+    from autospine.inference.folder import predict_folder
+    from autospine.inference.predictor import Predictor
+    from autospine.io.scans import find_scans
+    from autospine.reporting import Reporter
+
+    scans = find_scans(input)
+    predictor = Predictor.open(
+        RunFolder(model), choose_device(device), configurations=configurations, folds=folds, mirror=mirror
+    )
+    report = predict_folder(
+        predictor,
+        scans,
+        output,
+        Reporter(quiet=quiet),
+        force=force,
+        save_probabilities=save_probabilities,
+    )
+    if json:
+        say_json(report)
+        return 3 if report.failed else 0
+    for scan in report.scans:
+        if scan.error:
+            say(f"{scan.name}: {scan.error}")
+        elif scan.seconds is None:
+            say(f"{scan.name}: there already (--force predicts it again)")
+        else:
+            say(f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds / max(1, scan.slices):.3f} s a slice")
+    return 3 if report.failed else 0

@@ -1,0 +1,103 @@
+"""What a configuration costs: parameters, seconds a step, hours, memory and disk space.
+
+Estimates to choose by, good to about a factor of two; the constants are measurements whose origin
+stands beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from autospine.core.fingerprint import Fingerprint
+from autospine.core.network_size import family, feature_maps, multiply_adds, parameters
+from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
+from autospine.core.table import number, table
+
+#: Seconds of one CPU core per training step: for 10^6 values of feature maps (memory traffic of
+#: normalisation and activation) and for 10^9 multiply-adds of the forward pass, the backward pass
+#: included. Fitted to plain U-Nets of 16 and 32 features, 2D and 3D, trained in bfloat16 with torch 2.13
+#: on one core of an AMD EPYC with AVX-512; within 25 %. Without bfloat16 it takes twice as long.
+_CPU_SECONDS_PER_MEGA_MAPS: Final = 0.010
+_CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS: Final = 0.022
+#: Floating-point operations a second that training reaches on an A100 in mixed precision: nnU-Net's
+#: documentation (resenc_presets.md) states 9, 12, 35 and 66 hours for its plain network and the presets
+#: M, L and XL, whose plans for liver CT take 5.7, 8.6, 28 and 52 teraflop a step: 47 to 60 teraflop/s.
+_GPU_FLOPS: Final = 5.0e13
+#: Forward and backward pass, a multiplication and an addition each.
+_FLOPS_PER_MULTIPLY_ADD: Final = 6
+#: Values of feature maps that fit one GB, by network and dimensions, all patches of the batch together:
+#: nnU-Net's reference numbers (85 and 135 million in 2D at batch 12, 560 and 680 million in 3D at
+#: batch 2) at 8 GB.
+MAPS_PER_GB: Final = {
+    ("plain_unet", 2): 85e6 * 12 / 8,
+    ("plain_unet", 3): 560e6 * 2 / 8,
+    ("residual_unet", 2): 135e6 * 12 / 8,
+    ("residual_unet", 3): 680e6 * 2 / 8,
+}
+#: Preprocessed voxels: half-precision image and one byte for the label.
+_IMAGE_BYTES: Final = 2
+_LABEL_BYTES: Final = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one fold of a configuration costs.
+
+    Args:
+        parameters: Of the network.
+        step_seconds: One training step.
+        training_hours: The whole schedule, validation steps included.
+        memory_gb: GB on the GPU (or of host memory when training on a CPU) while training.
+        disk_gb: GB of preprocessed cases before compression; all folds share them.
+    """
+
+    parameters: int
+    step_seconds: float
+    training_hours: float
+    memory_gb: float
+    disk_gb: float
+
+
+def estimate(plan: Plan, configuration: Configuration, fingerprint: Fingerprint) -> Cost:
+    """Cost of one fold of ``configuration``."""
+    channels, classes = plan.input_channels(configuration), len(plan.classes)
+    network, patch, schedule = configuration.network, configuration.patch, configuration.schedule
+    seconds = step_seconds(network, patch, channels, classes, configuration.batch_size, plan.budget)
+    # A validation step is a forward pass, a third of the work.
+    steps = schedule.epochs * (schedule.steps + schedule.validation_steps / 3)
+    maps = feature_maps(network, patch, classes, all_heads=True) * configuration.batch_size
+    voxels = math.prod(configuration.median_shape) * len(fingerprint.cases)
+    return Cost(
+        parameters=parameters(network, channels, classes),
+        step_seconds=seconds,
+        training_hours=steps * seconds / 3600,
+        memory_gb=maps / MAPS_PER_GB[family(network), network.dimensions],
+        disk_gb=voxels * (_IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES) / 1e9,
+    )
+
+
+def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int) -> str:
+    """The cost of training ``folds`` folds of every configuration, as lines of text."""
+    header = ("configuration", "million parameters", "s/step", "h/fold", "GB memory", "GB disk")
+    rows, hours = [], 0.0
+    for configuration in plan.configurations:
+        cost = estimate(plan, configuration, fingerprint)
+        hours += cost.training_hours * folds
+        values = (cost.parameters / 1e6, cost.step_seconds, cost.training_hours, cost.memory_gb, cost.disk_gb)
+        rows.append([configuration.name, *(number(value, 2) for value in values)])
+    return f"{table(header, rows)}\nabout {hours:.1f} hours for {folds} folds of each"
+
+
+def step_seconds(
+    network: NetworkSpec, patch: Sequence[int], channels: int, classes: int, batch: int, budget: Budget
+) -> float:
+    """Seconds of one training step, forward and backward pass."""
+    work = multiply_adds(network, patch, channels, classes) * batch
+    if budget.device == "cuda":
+        return work * _FLOPS_PER_MULTIPLY_ADD / _GPU_FLOPS
+    maps = feature_maps(network, patch, classes, all_heads=True) * batch
+    core_seconds = maps / 1e6 * _CPU_SECONDS_PER_MEGA_MAPS + work / 1e9 * _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS
+    return core_seconds / budget.cores

@@ -1,0 +1,111 @@
+"""The run folder: where every file of a run stands, and what one fold's training needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autospine.core.plan import Configuration, Plan
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The layout of a run; also of a model folder, which is a run without its training data.
+
+    Args:
+        root: The folder itself.
+    """
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """Versions, command lines, device and timings."""
+        return self.root / "run.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """The data set's fingerprint."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        """The plan."""
+        return self.root / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """The folds."""
+        return self.root / "splits.json"
+
+    @property
+    def ensemble(self) -> Path:
+        """The chosen combination."""
+        return self.root / "ensemble.json"
+
+    @property
+    def leaderboard(self) -> Path:
+        """Scores of all combinations."""
+        return self.root / "leaderboard.csv"
+
+    def preprocessed(self, plan: Plan, configuration: Configuration) -> Path:
+        """Folder of the preprocessed cases; configurations that preprocess alike share one."""
+        return self.root / "preprocessed" / preprocessing_source(plan, configuration).name
+
+    def previous(self, configuration: Configuration) -> Path:
+        """Folder of a previous stage's out-of-fold class maps on this configuration's grid."""
+        return self.root / "preprocessed" / f"{configuration.name}_previous"
+
+    def model(self, configuration: str, fold: int) -> Path:
+        """Folder of one trained fold."""
+        return self.root / "models" / configuration / f"fold_{fold}"
+
+    def weights(self, configuration: str, fold: int) -> Path:
+        """Final weights of one fold; they exist when its training is complete."""
+        return self.model(configuration, fold) / "model.safetensors"
+
+    def validation(self, configuration: str, fold: int) -> Path:
+        """Folder of one fold's out-of-fold predictions."""
+        return self.model(configuration, fold) / "validation"
+
+    def trained_folds(self, configuration: str) -> tuple[int, ...]:
+        """Folds of a configuration whose training is complete, ascending."""
+        folder = self.root / "models" / configuration
+        found = [int(path.parent.name.removeprefix("fold_")) for path in folder.glob("fold_*/model.safetensors")]
+        return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One fold of one configuration to train.
+
+    Args:
+        plan: The plan.
+        configuration: One of the plan's.
+        fold: Number of the fold.
+        training: Identifiers of the cases to train on.
+        validation: Identifiers of the cases to predict at the end, never trained on.
+        data: Folder of the preprocessed cases.
+        previous: Folder of the previous stage's class maps, for a cascade.
+        output: Folder of this fold's files.
+        device: ``"cpu"`` or ``"cuda"``, optionally with an index.
+    """
+
+    plan: Plan
+    configuration: Configuration
+    fold: int
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    data: Path
+    previous: Path | None
+    output: Path
+    device: str
+
+
+def preprocessing_source(plan: Plan, configuration: Configuration) -> Configuration:
+    """The first configuration of the plan that preprocesses exactly like ``configuration``."""
+    return next(c for c in plan.configurations if _preprocessing(c) == _preprocessing(configuration))
+
+
+def _preprocessing(c: Configuration) -> tuple[object, ...]:
+    return c.axes, c.spacing, c.crop, c.normalisation, c.image_order, c.separate_axis_ratio

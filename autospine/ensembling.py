@@ -1,0 +1,289 @@
+"""Which trained configurations predict together: the best of all combinations in cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from autospine import postprocessing
+from autospine.candidates import (
+    CandidateTask,
+    Combination,
+    all_combinations,
+    find_predictions,
+    score_case,
+    seconds_per_case,
+)
+from autospine.core import anatomy, leaderboard
+from autospine.core.dataset import Case, Dataset, LabelSchema
+from autospine.core.ensemble import Ensemble, Member
+from autospine.core.errors import DataError, UsageError
+from autospine.core.estimate import Estimate, estimate
+from autospine.core.leaderboard import Candidate
+from autospine.core.plan import Plan
+from autospine.core.run import RunFolder
+from autospine.evaluation.overlap import Overlap
+from autospine.io import documents
+from autospine.io.files import write_text
+from autospine.io.parallel import parallel_map
+from autospine.reporting import Reporter
+
+#: Differences in mean Dice up to this one decide nothing; the simpler combination is taken.
+TOLERANCE: Final = 0.001
+
+Counts = Mapping[int, Overlap]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A configuration as it is trained.
+
+    Args:
+        folds: Its folds.
+        seconds: Network time in seconds of predicting a case with all of them; None when not recorded.
+    """
+
+    folds: tuple[int, ...]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen ensemble and what the choice could not use.
+
+    Args:
+        ensemble: As it stands in ``ensemble.json``.
+        left_out: Cases that not every configuration has predicted.
+    """
+
+    ensemble: Ensemble
+    left_out: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """The leaderboard and the reason for the choice, for a terminal."""
+        lines = [leaderboard.as_table(self.ensemble.leaderboard), "", self.ensemble.reason]
+        if self.left_out:
+            lines.append(
+                f"Not compared, because not every configuration has predicted them: "
+                f"{len(self.left_out)} cases, first {', '.join(self.left_out[:3])}."
+            )
+        return "\n".join(lines)
+
+
+def choose_ensemble(
+    folder: RunFolder,
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    largest: int | None = None,
+    tolerance: float = TOLERANCE,
+    workers: int = 1,
+    reporter: Reporter | None = None,
+) -> Choice:
+    """Score all combinations of what is trained; write ``ensemble.json`` and ``leaderboard.csv``.
+
+    Only cases that every configuration has predicted are compared. Counts are kept case by case in
+    the folder ``ensembling``, so that a killed run goes on where it stopped.
+
+    Args:
+        folder: The run.
+        dataset: The data set, with the reference masks.
+        plan: The run's plan.
+        largest: Most members a combination may have; None sets no limit.
+        tolerance: Difference in mean Dice up to which the simpler combination is preferred.
+        workers: Processes.
+        reporter: Where progress is told; by default nowhere.
+
+    Raises:
+        UsageError: Nothing is trained, or the configurations have no predicted case in common.
+        DataError: The common cases show no label.
+        GeometryError: A prediction does not lie on its reference's grid.
+    """
+    predictions = find_predictions(folder, plan)
+    cases, left_out = _common_cases(dataset, predictions, folder)
+    patients = {case.identifier: case.group for case in cases}
+    scorer = _Scorer(folder, plan, cases, predictions, workers, reporter or Reporter(quiet=True))
+    combinations = all_combinations(list(predictions), largest)
+    counts = scorer.score(combinations, post_processed=False)
+    scores = {c: {case: counts[case][i][0] for case in counts} for i, c in enumerate(combinations)}
+    models = {n: Model(folder.trained_folds(n), seconds_per_case(folder, n)) for n in predictions}
+    ensemble = choose(scores, plan.labels, patients, models, tolerance)
+    winner = tuple(member.configuration for member in ensemble.members)
+    variants = scorer.score((winner,), post_processed=True)
+    ensemble = post_process(ensemble, {case: variants[case][0] for case in variants}, plan.labels, patients)
+    documents.save(folder.ensemble, ensemble)
+    write_text(folder.leaderboard, leaderboard.as_csv(ensemble.leaderboard, ensemble.cases, ensemble.name))
+    return Choice(ensemble, left_out)
+
+
+def choose(
+    scores: Mapping[Combination, Mapping[str, Counts]],
+    labels: LabelSchema,
+    patients: Mapping[str, str],
+    models: Mapping[str, Model],
+    tolerance: float = TOLERANCE,
+) -> Ensemble:
+    """The combination with the highest mean Dice over all (case, reference label) pairs.
+
+    Of combinations whose means differ from the highest by no more than ``tolerance``, the one with the
+    fewest members is taken, and of these the first.
+
+    Args:
+        scores: Voxel counts by label, by combination and case; simpler combinations come first.
+        labels: What the values mean.
+        patients: Patient of each case; they are what the confidence intervals resample.
+        models: What is known of each configuration.
+        tolerance: See above.
+
+    Raises:
+        DataError: No case shows a label.
+    """
+    board = [
+        Candidate(
+            members,
+            _estimate(counts, patients),
+            _region_means(counts, labels),
+            _total([models[name].seconds for name in members]),
+        )
+        for members, counts in scores.items()
+    ]
+    best = max(candidate.score.mean for candidate in board)
+    close = [candidate for candidate in board if candidate.score.mean >= best - tolerance]
+    chosen = min(close, key=lambda candidate: len(candidate.members))
+    ranked = tuple(sorted(board, key=lambda candidate: -candidate.score.mean))
+    cases = len(next(iter(scores.values())))
+    return Ensemble(
+        members=tuple(Member(name, models[name].folds) for name in chosen.members),
+        score=chosen.score,
+        cases=cases,
+        leaderboard=ranked,
+        reason=_reason(chosen, ranked, cases, tolerance),
+    )
+
+
+def post_process(
+    ensemble: Ensemble,
+    variants: Mapping[str, Sequence[Counts]],
+    labels: LabelSchema,
+    patients: Mapping[str, str],
+) -> Ensemble:
+    """Add the post-processing that helps the ensemble, and its score with it.
+
+    Args:
+        ensemble: Chosen without post-processing.
+        variants: By case, the voxel counts by label of its four ``postprocessing.variants``.
+        labels: What the values mean.
+        patients: Patient of each case.
+    """
+    choice, counts = postprocessing.choose(list(variants.values()))
+    score = _estimate(dict(zip(variants, counts, strict=True)), patients)
+    kept = ["all vertebrae as one"] if choice.foreground else []
+    kept += [labels.names[value] for value in choice.labels]
+    if kept:
+        sentence = f"Only the largest connected component is kept of: {', '.join(kept)}; mean Dice {score}."
+    else:
+        sentence = "Keeping only the largest connected component helps no vertebra."
+    return replace(ensemble, post_processing=choice, score=score, reason=f"{ensemble.reason} {sentence}")
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores combinations on all cases, in worker processes."""
+
+    folder: RunFolder
+    plan: Plan
+    cases: Sequence[Case]
+    predictions: Mapping[str, Mapping[str, Path]]
+    workers: int
+    reporter: Reporter
+
+    def score(
+        self, combinations: tuple[Combination, ...], *, post_processed: bool
+    ) -> dict[str, tuple[tuple[Counts, ...], ...]]:
+        """By case, combination and variant: voxel counts by label."""
+        tasks = [self._task(case, combinations, post_processed) for case in self.cases]
+        what = "post-processing" if post_processed else f"{len(combinations)} combinations"
+        result: dict[str, tuple[tuple[Counts, ...], ...]] = {}
+        with self.reporter.bar(len(tasks), f"score {what}") as advance:
+            for case, scored in zip(self.cases, parallel_map(score_case, tasks, self.workers), strict=True):
+                result[case.identifier] = scored.counts
+                advance(case.identifier)
+        return result
+
+    def _task(self, case: Case, combinations: tuple[Combination, ...], post_processed: bool) -> CandidateTask:
+        assert case.label is not None
+        names = {name for members in combinations for name in members}
+        place = "post_processing" if post_processed else "combinations"
+        return CandidateTask(
+            reference=case.label,
+            predictions={n: of[case.identifier] for n, of in self.predictions.items() if n in names},
+            combinations=combinations,
+            classes=self.plan.classes,
+            labels=self.plan.labels,
+            cache=self.folder.root / "ensembling" / place / f"{case.identifier}.json",
+            post_processed=post_processed,
+        )
+
+
+def _common_cases(
+    dataset: Dataset, predictions: Mapping[str, Mapping[str, Path]], folder: RunFolder
+) -> tuple[list[Case], tuple[str, ...]]:
+    if not predictions:
+        raise UsageError(
+            "No configuration has out-of-fold predictions.",
+            where=folder.root,
+            remedy="Train at least one fold first.",
+        )
+    common = set.intersection(*(set(of) for of in predictions.values()))
+    cases = [case for case in dataset.training if case.label is not None and case.identifier in common]
+    if not cases:
+        raise UsageError(
+            f"The configurations {', '.join(predictions)} have no predicted case of the data set in common.",
+            where=folder.root,
+            remedy="Train the same folds of each of them.",
+        )
+    known = {case.identifier for case in cases}
+    return cases, tuple(case.identifier for case in dataset.training if case.identifier not in known)
+
+
+def _region_means(counts: Mapping[str, Counts], labels: LabelSchema) -> dict[str, float]:
+    by_region: dict[str, list[float]] = {}
+    for of_case in counts.values():
+        for value, overlap in of_case.items():
+            if overlap.reference and value in labels.vertebrae:
+                region = anatomy.region_of(labels.vertebrae[value])
+                by_region.setdefault(region, []).append(overlap.dice)
+    return {region: float(np.mean(values)) for region, values in sorted(by_region.items())}
+
+
+def _total(seconds: Sequence[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None
+
+
+def _estimate(counts: Mapping[str, Counts], patients: Mapping[str, str]) -> Estimate:
+    pairs = [(o.dice, patients[case]) for case, of in counts.items() for o in of.values() if o.reference]
+    result = estimate([dice for dice, _ in pairs], [patient for _, patient in pairs])
+    if result is None:
+        raise DataError(
+            "The reference masks of the compared cases show no label.",
+            remedy="Check the data set's masks.",
+        )
+    return result
+
+
+def _reason(chosen: Candidate, ranked: Sequence[Candidate], cases: int, tolerance: float) -> str:
+    score = f"mean Dice {chosen.score} over {cases} out-of-fold cases"
+    if len(ranked) == 1:
+        return f"{chosen.name} is the only candidate: {score}."
+    if chosen is ranked[0]:
+        return f"{chosen.name} is the best of {len(ranked)} candidates: {score}."
+    best = ranked[0]
+    return (
+        f"{chosen.name} is simpler than {best.name} and, at {score}, no more than {tolerance:g} behind its "
+        f"{best.score.mean:.4f}, the best of {len(ranked)} candidates."
+    )

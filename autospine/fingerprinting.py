@@ -1,0 +1,232 @@
+"""A data set's fingerprint: shapes, spacings, intensities and what the labels show, case by case.
+
+Shapes and intensities are measured as nnU-Net v2.8.1 measures them, so that its plans can be reproduced.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from autospine.core import anatomy
+from autospine.core.dataset import Case, Dataset, LabelSchema
+from autospine.core.errors import AutospineError, DataError
+from autospine.core.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from autospine.core.geometry import Box, Orientation, Triple
+from autospine.core.volume import Volume
+from autospine.cropping import body_box, nonzero_box
+from autospine.intensities import ValueCounts
+from autospine.io.checks import check_image, check_mask
+from autospine.io.images import read_image, read_labels
+
+#: Foreground voxels sampled from all cases together (nnU-Net's number).
+SAMPLES: Final = 100_000_000
+#: Voxels that a scan's own percentiles are estimated from.
+_PERCENTILE_VOXELS: Final = 1_000_000
+_AXIS_LETTERS: Final = ("SI", "PA", "LR")
+
+
+def fingerprint_dataset(
+    dataset: Dataset,
+    workers: int = 1,
+    on_case: Callable[[str], None] | None = None,
+    samples: int = SAMPLES,
+) -> Fingerprint:
+    """Look at every training case once; each worker holds one case at a time.
+
+    Args:
+        dataset: The data set.
+        workers: Processes; 1 stays in this one.
+        on_case: Called with each case's identifier once it is done, in any order.
+        samples: Foreground voxels drawn from all cases together.
+
+    Raises:
+        DataError: A case is damaged, inconsistent or has undeclared labels, or nothing is labelled.
+        AutospineError: A worker process died.
+    """
+    if not dataset.training:
+        raise DataError(f"The data set {dataset.name} has no training cases.", remedy="Add scans with masks.")
+    each = samples // len(dataset.training)
+    found: dict[str, tuple[CaseFingerprint, ValueCounts]] = {}
+    failures: dict[str, AutospineError] = {}
+    for case, outcome in _outcomes(dataset, workers, each):
+        if isinstance(outcome, AutospineError):
+            failures[case.identifier] = outcome
+        else:
+            found[case.identifier] = outcome
+        if on_case is not None:
+            on_case(case.identifier)
+    ordered = [case.identifier for case in dataset.training]
+    if failures:
+        raise _combined([failures[name] for name in ordered if name in failures])
+    return Fingerprint(
+        dataset=dataset.name,
+        labels=dataset.labels,
+        channels=dataset.channels,
+        cases=tuple(found[name][0] for name in ordered),
+        foreground=(_pooled([found[name][1] for name in ordered]),),
+    )
+
+
+def analyse(case: Case, labels: LabelSchema, samples: int) -> tuple[CaseFingerprint, ValueCounts]:
+    """One case's fingerprint and ``samples`` values drawn from its labelled voxels.
+
+    Raises:
+        DataError: The case is damaged, inconsistent, constant, or has undeclared labels.
+    """
+    image, mask = _read(case, labels)
+    orientation = Orientation.to_canonical(image.grid)
+    scan, truth = image.reoriented(orientation), mask.reoriented(orientation)
+    voxels, levels = scan.array[0], truth.array[0]
+    box, body = nonzero_box(voxels), body_box(voxels, scan.grid.spacing)
+    # Drawn in the file's own axis order: nnU-Net does not reorient, and the order decides who is drawn.
+    cropped, foreground = (orientation.invert(a[box.slices]) for a in (voxels, levels > 0))
+    counts = ValueCounts.sampled(cropped[foreground], samples)
+    extents = _extents(levels, labels)
+    background, bone = _percentiles(voxels, (0.5, 99.9))
+    return (
+        CaseFingerprint(
+            identifier=case.identifier,
+            spacing=scan.grid.spacing,
+            shape=scan.grid.shape,
+            shape_nonzero=_triple(box.shape),
+            shape_body=_triple(body.shape),
+            orientation=_codes(orientation),
+            levels=tuple(extents),
+            cut_levels=tuple(v for v, part in extents.items() if _touches(part, scan.grid.shape)),
+            spine_extent=_spine_extent(extents, scan.grid.spacing),
+            body_pitch=_pitch(case, truth, labels, extents),
+            background_hu=background,
+            plausible_hu=_plausible(background, bone),
+        ),
+        counts,
+    )
+
+
+_Outcome = tuple[CaseFingerprint, ValueCounts] | AutospineError
+
+
+def _outcomes(dataset: Dataset, workers: int, samples: int) -> Iterator[tuple[Case, _Outcome]]:
+    if workers <= 1:
+        for case in dataset.training:
+            yield case, _attempt(case, dataset.labels, samples)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(dataset.training)), mp_context=context) as pool:
+        pending: dict[Future[_Outcome], Case] = {
+            pool.submit(_attempt, case, dataset.labels, samples): case for case in dataset.training
+        }
+        for done in as_completed(pending):
+            try:
+                yield pending[done], done.result()
+            except BrokenProcessPool as error:
+                raise AutospineError(
+                    "A worker process died while reading the scans, most likely for want of memory.",
+                    where=dataset.name,
+                    remedy="Use fewer workers.",
+                ) from error
+
+
+def _attempt(case: Case, labels: LabelSchema, samples: int) -> _Outcome:
+    try:
+        return analyse(case, labels, samples)
+    except AutospineError as error:
+        return error
+
+
+def _combined(failures: Sequence[AutospineError]) -> AutospineError:
+    if len(failures) == 1:
+        return failures[0]
+    lines = "".join(f"\n  {failure}" for failure in failures)
+    return DataError(
+        f"{len(failures)} cases cannot be used:{lines}", remedy="\nCorrect them or leave them out."
+    )
+
+
+def _pooled(tables: Sequence[ValueCounts]) -> Intensities:
+    pooled = tables[0]
+    for table in tables[1:]:
+        pooled = pooled.merged(table)
+    if pooled.counts.sum() == 0:
+        raise DataError("No voxel of any case is labelled.", remedy="Check the masks.")
+    return pooled.statistics()
+
+
+def _read(case: Case, labels: LabelSchema) -> tuple[Volume, Volume]:
+    """Scan and mask; a mask whose origin differs is taken to lie on the scan, as nnU-Net does."""
+    if case.label is None:
+        raise DataError(f"The training case {case.identifier} has no mask.", where=case.image)
+    image, mask = read_image(case.image), read_labels(case.label)
+    check_image(image, case.image)
+    check_mask(mask, image.grid, labels, case.label)
+    return image, Volume(mask.array, image.grid)
+
+
+def _extents(levels: NDArray[np.int32], labels: LabelSchema) -> dict[int, Box]:
+    """Box of every vertebra that occurs, by label."""
+    found = ndimage.find_objects(levels, max_label=max(labels.names))
+    return {
+        value: Box(tuple(s.start for s in part), tuple(s.stop for s in part))
+        for value, part in enumerate(found, start=1)
+        if part is not None and value != labels.ignore
+    }
+
+
+def _touches(part: Box, shape: Sequence[int]) -> bool:
+    return min(part.start) == 0 or any(b == n for b, n in zip(part.stop, shape, strict=True))
+
+
+def _spine_extent(extents: dict[int, Box], spacing: Triple) -> Triple:
+    if not extents:
+        return (0.0, 0.0, 0.0)
+    starts = np.min([part.start for part in extents.values()], axis=0)
+    stops = np.max([part.stop for part in extents.values()], axis=0)
+    z, y, x = (float(mm) for mm in (stops - starts) * spacing)
+    return (z, y, x)
+
+
+def _pitch(case: Case, mask: Volume, labels: LabelSchema, extents: dict[int, Box]) -> float | None:
+    """Median distance in mm between neighbours, by the given centroids or else by the masks' centres."""
+    names = labels.vertebrae
+    centres = {names[v]: np.asarray(c) for v, c in case.centroids.items() if v in names}
+    if not centres:
+        for value, part in extents.items():
+            if value in names and not _touches(part, mask.grid.shape):
+                inside = np.argwhere(mask.array[0][part.slices] == value).mean(axis=0) + part.start
+                centres[names[value]] = mask.grid.to_world(inside)
+    pairs = pairwise(sorted(centres, key=anatomy.rank_of))
+    distances = [
+        float(np.linalg.norm(centres[a] - centres[b])) for a, b in pairs if b in anatomy.successors(a)
+    ]
+    return float(np.median(distances)) if distances else None
+
+
+def _codes(orientation: Orientation) -> str:
+    codes = [""] * 3
+    for letters, axis, flipped in zip(_AXIS_LETTERS, orientation.axes, orientation.flips, strict=True):
+        codes[axis] = letters[flipped]
+    return "".join(codes)
+
+
+def _percentiles(voxels: NDArray[Any], percents: Sequence[float]) -> list[float]:
+    flat = voxels.reshape(-1) if voxels.flags.c_contiguous else voxels.ravel(order="K")
+    step = max(1, flat.size // _PERCENTILE_VOXELS)
+    return [float(value) for value in np.percentile(flat[::step], percents)]
+
+
+def _plausible(background: float, bone: float) -> bool:
+    """Some of a CT scan is fat or air, some of it bone, and fill values seldom lie below -3100."""
+    return -3100 <= background <= -50 and bone >= 100
+
+
+def _triple(shape: Sequence[int]) -> tuple[int, int, int]:
+    z, y, x = shape
+    return (z, y, x)

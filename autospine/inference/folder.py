@@ -1,0 +1,109 @@
+"""Prediction of many scans into a folder, one file each."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autospine.core.errors import AutospineError, DataError, StorageError
+from autospine.inference.predictor import Predictor
+from autospine.io.documents import save
+from autospine.io.files import make_folder
+from autospine.io.images import read_image, write_image
+from autospine.io.scans import ScanFile
+from autospine.reporting import Reporter
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What became of one scan.
+
+    Args:
+        name: Of the scan.
+        source: Its file.
+        seconds: From reading to writing; None when nothing was done.
+        slices: Slices along the file's third axis.
+        error: Why there is no prediction; empty otherwise.
+    """
+
+    name: str
+    source: str
+    seconds: float | None
+    slices: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What became of all scans; written as ``prediction_report.json`` beside the masks."""
+
+    scans: tuple[ScanReport, ...]
+
+    @property
+    def failed(self) -> tuple[ScanReport, ...]:
+        """The scans without a prediction."""
+        return tuple(scan for scan in self.scans if scan.error)
+
+
+def predict_folder(
+    predictor: Predictor,
+    scans: Sequence[ScanFile],
+    target: Path,
+    reporter: Reporter,
+    *,
+    force: bool = False,
+    save_probabilities: bool = False,
+) -> FolderReport:
+    """Predict scans into ``target/NAME.nii.gz``; a broken scan is reported and does not stop the others.
+
+    Args:
+        predictor: The opened model.
+        scans: What to predict.
+        target: Folder of the masks.
+        reporter: Where progress is told.
+        force: Predict scans again whose mask is there already.
+        save_probabilities: Keep each configuration's logits at model resolution, in
+            ``target/probabilities/CONFIGURATION/NAME``, for ``autospine ensemble``.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    make_folder(target)
+    reports = []
+    with reporter.bar(len(scans), "predict") as advance:
+        for scan in scans:
+            mask = target / f"{scan.name}.nii.gz"
+            if mask.is_file() and not force:
+                reports.append(ScanReport(scan.name, str(scan.path), None))
+            else:
+                probabilities = target / "probabilities" if save_probabilities else None
+                reports.append(_predict_file(predictor, scan, mask, probabilities))
+            advance(scan.name)
+    report = FolderReport(tuple(reports))
+    save(target / "prediction_report.json", report)
+    return report
+
+
+def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilities: Path | None) -> ScanReport:
+    started = time.monotonic()
+    try:
+        volume = read_image(scan.path)
+        if volume.array.min() == volume.array.max():
+            raise DataError(
+                f"All voxels have the value {volume.array.min()}.", where=scan.path, remedy="Export it again."
+            )
+        members = predictor.predict_members(volume)
+        labels = predictor.merge(members)
+    except StorageError:
+        raise
+    except AutospineError as error:
+        return ScanReport(scan.name, str(scan.path), None, error=str(error))
+    for configuration, prediction in members.items() if probabilities else ():
+        assert probabilities is not None
+        prediction.save(probabilities / configuration / scan.name)
+        shutil.copyfile(predictor.folder.plan, probabilities / configuration / "plan.json")
+    write_image(mask, labels, volume.grid)
+    return ScanReport(scan.name, str(scan.path), round(time.monotonic() - started, 2), volume.grid.shape[0])

@@ -1,0 +1,179 @@
+"""Prediction of new scans by the chosen combination of trained models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from autospine.core.ensemble import Ensemble, Member
+from autospine.core.errors import UsageError
+from autospine.core.plan import Configuration, Plan
+from autospine.core.run import RunFolder, preprocessing_source
+from autospine.core.trace import Trace
+from autospine.core.volume import Volume
+from autospine.inference.export import export_labels
+from autospine.inference.prediction import Prediction
+from autospine.inference.sliding_window import predict_logits
+from autospine.inference.stages import with_previous
+from autospine.io import documents
+from autospine.networks import build
+from autospine.postprocessing import apply
+from autospine.precision import autocast, choose_precision
+from autospine.preprocessing import preprocess_image, resample_previous
+from autospine.weights import load_tensors, set_weights
+
+
+@dataclass
+class Predictor:
+    """A model folder, its networks loaded when they are first needed.
+
+    Args:
+        folder: The run or model folder.
+        plan: Its plan.
+        ensemble: Which members predict, and what happens to their mask.
+        device: Where the networks run.
+        mirror: Average over the mirrorings that the plan permits.
+    """
+
+    folder: RunFolder
+    plan: Plan
+    ensemble: Ensemble
+    device: torch.device
+    mirror: bool = True
+    _networks: dict[tuple[str, tuple[int, ...]], list[nn.Module]] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        folder: RunFolder,
+        device: str,
+        *,
+        configurations: Sequence[str] = (),
+        folds: Sequence[int] = (),
+        mirror: bool = True,
+    ) -> Predictor:
+        """Read a model folder.
+
+        Args:
+            folder: The run or model folder.
+            device: ``"cpu"``, ``"cuda"``, …
+            configurations: Use these, equally weighted, instead of the chosen ensemble.
+            folds: Use these folds instead of all trained ones.
+            mirror: Whether to average over mirrorings.
+
+        Raises:
+            DocumentError: The plan or the ensemble is absent or damaged.
+            UsageError: A configuration or fold has not been trained.
+        """
+        plan = documents.load(folder.plan, Plan)
+        ensemble = _ensemble(folder, plan, configurations, folds)
+        for member in ensemble.members:
+            _require_trained(folder, member)
+        return cls(folder, plan, ensemble, torch.device(device), mirror)
+
+    def predict(self, scan: Volume) -> NDArray[np.uint8]:
+        """The mask of one scan.
+
+        Args:
+            scan: Intensities of shape (1, z, y, x), HU for CT, in any orientation.
+
+        Returns:
+            Label values of shape (z, y, x) on the scan's own grid.
+        """
+        return self.merge(self.predict_members(scan))
+
+    @torch.inference_mode()
+    def predict_members(self, scan: Volume) -> Mapping[str, Prediction]:
+        """Logits at model resolution of every member, by configuration."""
+        work = _Scan(self, scan)
+        return {m.configuration: work.prediction(m.configuration, m.folds) for m in self.ensemble.members}
+
+    def merge(self, predictions: Mapping[str, Prediction]) -> NDArray[np.uint8]:
+        """The members' logits as one post-processed mask on the scan's own grid."""
+        members = [predictions[m.configuration] for m in self.ensemble.members]
+        weights = [m.weight for m in self.ensemble.members]
+        labels = export_labels(members, self.plan.classes, weights)
+        return apply(labels, self.ensemble.post_processing)
+
+    def networks(self, configuration: Configuration, folds: tuple[int, ...]) -> list[nn.Module]:
+        """The trained networks of a configuration's folds, on the device, in evaluation mode."""
+        key = (configuration.name, folds)
+        if key not in self._networks:
+            self._networks[key] = [self._load(configuration, fold) for fold in folds]
+        return self._networks[key]
+
+    def _load(self, configuration: Configuration, fold: int) -> nn.Module:
+        path = self.folder.weights(configuration.name, fold)
+        channels = self.plan.input_channels(configuration)
+        network = build(configuration.network, channels, len(self.plan.classes))
+        set_weights(network, load_tensors(path)[0], path)
+        return network.to(self.device).eval()
+
+
+class _Scan:
+    """One scan on its way through the configurations; what two of them share is computed once."""
+
+    def __init__(self, predictor: Predictor, scan: Volume) -> None:
+        self.predictor = predictor
+        self.scan = scan
+        self._images: dict[str, tuple[NDArray[np.float32], Trace]] = {}
+        self._predictions: dict[tuple[str, tuple[int, ...]], Prediction] = {}
+
+    def prediction(self, name: str, folds: tuple[int, ...]) -> Prediction:
+        """Logits of one configuration, averaged over the folds."""
+        if (name, folds) not in self._predictions:
+            self._predictions[name, folds] = self._predict(self.predictor.plan.configuration(name), folds)
+        return self._predictions[name, folds]
+
+    def _predict(self, configuration: Configuration, folds: tuple[int, ...]) -> Prediction:
+        predictor = self.predictor
+        image, trace = self._image(configuration)
+        if configuration.previous_stage:
+            image = with_previous(
+                image, self._previous_class_map(configuration, folds, trace), len(predictor.plan.classes)
+            )
+        precision = choose_precision(configuration.schedule.precision, predictor.device)
+        networks = predictor.networks(configuration, folds)
+        with autocast(predictor.device, precision):
+            logits = predict_logits(networks, image, configuration, predictor.device, mirror=predictor.mirror)
+        return Prediction(logits, trace)
+
+    def _previous_class_map(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Any:
+        assert configuration.previous_stage is not None
+        previous = self.prediction(configuration.previous_stage, folds)
+        return resample_previous(previous.logits.argmax(axis=0).astype(np.int8), previous.trace, trace)
+
+    def _image(self, configuration: Configuration) -> tuple[NDArray[np.float32], Trace]:
+        source = preprocessing_source(self.predictor.plan, configuration).name
+        if source not in self._images:
+            self._images[source] = preprocess_image(self.scan, configuration)
+        return self._images[source]
+
+
+def _ensemble(folder: RunFolder, plan: Plan, configurations: Sequence[str], folds: Sequence[int]) -> Ensemble:
+    if not configurations:
+        chosen = documents.load(folder.ensemble, Ensemble)
+        if not folds:
+            return chosen
+        return Ensemble(
+            members=tuple(Member(m.configuration, tuple(folds), m.weight) for m in chosen.members),
+            post_processing=chosen.post_processing,
+        )
+    members = []
+    for name in configurations:
+        plan.configuration(name)
+        members.append(Member(name, tuple(folds) or folder.trained_folds(name), 1.0))
+    return Ensemble(members=tuple(members))
+
+
+def _require_trained(folder: RunFolder, member: Member) -> None:
+    missing = [f for f in member.folds if not folder.weights(member.configuration, f).is_file()]
+    if missing or not member.folds:
+        what = f"fold {missing[0]} of {member.configuration}" if missing else member.configuration
+        raise UsageError(f"There are no weights of {what}.", where=folder.root, remedy="Train it first.")

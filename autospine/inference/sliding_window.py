@@ -1,0 +1,131 @@
+"""Logits of a whole case from overlapping patches with Gaussian weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from autospine.core.plan import Configuration
+
+Network = Callable[[Tensor], Tensor]
+_HALF_MAX = 65504.0
+
+
+def predict_logits(
+    networks: Sequence[Network],
+    image: NDArray[np.floating],
+    configuration: Configuration,
+    device: torch.device,
+    *,
+    mirror: bool = True,
+    overlap: float = 0.5,
+) -> NDArray[np.float16]:
+    """Mean logits of several networks (the folds) over a preprocessed case.
+
+    Args:
+        networks: Modules on ``device`` in evaluation mode; each maps (b, c, *patch) to (b, classes, *patch).
+        image: Shape (c, *stored shape), previous-stage channels included.
+        configuration: Patch, padding and the axes that may be mirrored.
+        device: Where the networks run.
+        mirror: Average over all mirrorings of the permitted axes.
+        overlap: Share of a patch by which neighbours overlap.
+
+    Returns:
+        Logits of shape (classes, *stored shape), clipped to the range of half precision.
+    """
+    padded, inner = _pad(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), configuration)
+    weight = torch.from_numpy(gaussian_weights(configuration.patch)).to(device)
+    flips = mirrorings(configuration.mirror_axes if mirror else ())
+    total: Tensor | None = None
+    weights = torch.zeros(padded.shape[1:], dtype=torch.float32)
+    for box in windows(padded.shape[1:], configuration.patch, overlap):
+        # A 2D configuration's window is one slice; the network takes it without the slice axis.
+        patch = padded[(slice(None), *box)].reshape(1, padded.shape[0], *configuration.patch).to(device)
+        logits = _mean_logits(networks, patch, flips) * weight
+        if total is None:
+            total = torch.zeros((logits.shape[0], *padded.shape[1:]), dtype=torch.float32)
+        target = total[(slice(None), *box)]
+        target += logits.reshape(target.shape).cpu()
+        weights[box] += weight.reshape(weights[box].shape).cpu()
+    assert total is not None, "a case has at least one window"
+    total /= weights
+    return total[(slice(None), *inner)].clamp_(-_HALF_MAX, _HALF_MAX).half().numpy()
+
+
+def windows(shape: Sequence[int], patch: Sequence[int], overlap: float) -> Iterator[tuple[slice, ...]]:
+    """Boxes that cover an array of ``shape``: every slice of the leading axes, patches along the others.
+
+    Windows are evenly spaced, at most ``1 - overlap`` of a patch apart, and end at the borders.
+    """
+    lead = len(shape) - len(patch)
+    starts: list[list[int]] = [list(range(n)) for n in shape[:lead]]
+    starts += [window_starts(n, p, overlap) for n, p in zip(shape[lead:], patch, strict=True)]
+    sizes = (*(1,) * lead, *patch)
+    for corner in itertools.product(*starts):
+        yield tuple(slice(a, a + n) for a, n in zip(corner, sizes, strict=True))
+
+
+def window_starts(length: int, patch: int, overlap: float) -> list[int]:
+    """Evenly spaced starts of windows along one axis of at least ``patch`` voxels (nnU-Net's rule)."""
+    steps = math.ceil((length - patch) / (patch * (1 - overlap))) + 1
+    if steps == 1:
+        return [0]
+    return [round((length - patch) / (steps - 1) * i) for i in range(steps)]
+
+
+@lru_cache(maxsize=8)
+def gaussian_weights(patch: tuple[int, ...]) -> NDArray[np.float32]:
+    """Weight of each voxel of a patch: a Gaussian of sigma patch / 8 with maximum 10, nowhere zero."""
+    impulse = np.zeros(patch, dtype=np.float64)
+    impulse[tuple(n // 2 for n in patch)] = 1
+    weight = ndimage.gaussian_filter(impulse, [n / 8 for n in patch], mode="constant")
+    weight *= 10 / weight.max()
+    weight[weight == 0] = weight[weight > 0].min()
+    return weight.astype(np.float32)
+
+
+def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """All subsets of the mirrored axes, as dimensions of a (b, c, *patch) tensor."""
+    return [
+        tuple(axis + 2 for axis in chosen)
+        for count in range(len(axes) + 1)
+        for chosen in itertools.combinations(axes, count)
+    ]
+
+
+def _mean_logits(networks: Sequence[Network], patch: Tensor, flips: Sequence[tuple[int, ...]]) -> Tensor:
+    logits: Tensor | None = None
+    for flip in flips:
+        view = patch.flip(flip) if flip else patch
+        for network in networks:
+            # Sums in single precision: half precision overflows where many logits agree.
+            out = network(view)[0].float()
+            out = out.flip([axis - 1 for axis in flip]) if flip else out
+            logits = out if logits is None else logits.add_(out)
+    assert logits is not None, "the empty mirroring is always among the flips"
+    return logits / (len(flips) * len(networks))
+
+
+def _pad(image: Tensor, configuration: Configuration) -> tuple[Tensor, tuple[slice, ...]]:
+    """Pad a case that is smaller than the patch, evenly on both sides; returns where the case lies."""
+    lead = image.ndim - 1 - len(configuration.patch)
+    size = [*image.shape[1 : 1 + lead], *configuration.patch]
+    missing = [max(0, n - m) for n, m in zip(size, image.shape[1:], strict=True)]
+    before = [m // 2 for m in missing]
+    inner = tuple(slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True))
+    if not any(missing):
+        return image, inner
+    shape = [n + m for n, m in zip(image.shape[1:], missing, strict=True)]
+    padded = torch.zeros((image.shape[0], *shape), dtype=image.dtype)
+    for channel, value in enumerate(configuration.padding):
+        padded[channel] = value
+    padded[(slice(None), *inner)] = image
+    return padded, inner

@@ -1,0 +1,163 @@
+"""Soft Dice and cross-entropy, also over the stages of a decoder.
+
+Both terms share one softmax in float32, and their gradient is written out, so that a step keeps a single
+tensor of the logits' size instead of one per operation. Labels below zero are ignored by both terms.
+
+The Dice term is ``1 - Dice``, so every loss here is zero at best and never negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from autospine.core.plan import Configuration
+
+#: Keeps an empty class finite when ``dice_smooth`` is zero.
+_SMALLEST: Final = 1e-8
+
+
+@dataclass(frozen=True)
+class DiceCrossEntropyLoss:
+    """``dice_weight * (1 - soft Dice) + cross_entropy_weight * cross-entropy``.
+
+    The soft Dice of a class is ``(2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``, its mean is taken
+    over all classes but the background (Drozdzal et al., 2016; nnU-Net's form). Where everything is
+    ignored the loss is zero.
+
+    Args:
+        dice_weight: Weight of the Dice term.
+        cross_entropy_weight: Weight of the cross-entropy term.
+        dice_smooth: Added to numerator and denominator of the Dice term.
+        batch_dice: Whether the sums run over the whole batch rather than over each sample.
+    """
+
+    dice_weight: float = 1.0
+    cross_entropy_weight: float = 1.0
+    dice_smooth: float = 1e-5
+    batch_dice: bool = False
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of logits (b, classes, *patch) against labels (b, *patch), integers, below 0 ignored."""
+        dice, cross_entropy = self.terms(logits, labels)
+        return self.dice_weight * dice + self.cross_entropy_weight * cross_entropy
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Unweighted ``1 - Dice`` and cross-entropy of logits (b, classes, *patch), labels (b, *patch)."""
+        with torch.autocast(logits.device.type, enabled=False):
+            arguments = (logits.float(), labels, self.dice_smooth, self.batch_dice)
+            result: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
+        return result
+
+
+@dataclass(frozen=True)
+class DeepSupervisionLoss:
+    """The weighted mean of a loss over the stages of a decoder.
+
+    Stage ``i``, finest first, weighs ``1 / 2^i``, and the coarsest nothing unless it is the only one.
+
+    Args:
+        loss: The loss of one stage.
+    """
+
+    loss: DiceCrossEntropyLoss
+
+    def __call__(self, stages: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """The loss of all stages' logits (b, classes, *size), finest first, against labels (b, *patch)."""
+        weights = stage_weights(len(stages))
+        losses = [
+            weight * self.loss(logits, downsample_labels(labels, logits.shape[2:]))
+            for weight, logits in zip(weights, stages, strict=True)
+            if weight > 0
+        ]
+        return torch.stack(losses).sum()
+
+
+def build(configuration: Configuration) -> DeepSupervisionLoss:
+    """The loss a configuration is trained with; a network without deep supervision has one stage."""
+    schedule = configuration.schedule
+    return DeepSupervisionLoss(
+        DiceCrossEntropyLoss(
+            schedule.dice_weight,
+            schedule.cross_entropy_weight,
+            schedule.dice_smooth,
+            configuration.batch_dice,
+        )
+    )
+
+
+def stage_weights(stages: int) -> tuple[float, ...]:
+    """Weight of each decoder stage, finest first; they add up to one."""
+    weights = [2.0**-i for i in range(max(stages - 1, 1))] + [0.0] * (stages > 1)
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """Labels (b, *patch) at every n-th voxel, so that (b, *shape) remain; a view, nothing is copied.
+
+    The voxel taken is the one that nearest-neighbour interpolation between voxel centres takes.
+    """
+    strides = [size // small for size, small in zip(labels.shape[1:], shape, strict=True)]
+    return labels[(slice(None), *(slice(stride // 2, None, stride) for stride in strides))]
+
+
+class _DiceCrossEntropy(torch.autograd.Function):
+    """Dice and cross-entropy of logits (b, classes, *patch) against labels (b, *patch)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, smooth: float, batch_dice: bool
+    ) -> tuple[Tensor, Tensor]:
+        known = (labels >= 0).to(logits.dtype).unsqueeze(1)
+        index = labels.clamp(min=0).long().unsqueeze(1)
+        count = known.sum().clamp(min=1)
+        log_p = torch.log_softmax(logits, dim=1)
+        cross_entropy = -(log_p.gather(1, index) * known).sum() / count
+
+        p = log_p.exp_().mul_(known)
+        overlap, size = (_sum_by_class(values, index, p.shape[1]) for values in (p.gather(1, index), known))
+        sums = torch.stack((overlap, p.flatten(2).sum(2), size))
+        if batch_dice:
+            sums = sums.sum(1, keepdim=True)
+        overlap, predicted, size = sums[..., 1:]
+        total = (predicted + size + smooth).clamp(min=_SMALLEST)
+        dice = (2 * overlap + smooth) / total
+
+        ctx.save_for_backward(p, index, known, count, dice, total)
+        return 1 - dice.mean(), cross_entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dice_scale: Tensor, entropy_scale: Tensor) -> tuple[Tensor, None, None, None]:
+        p, index, known, count, dice, total = ctx.saved_tensors
+        # The derivative by p is `everywhere` per class, and `at_truth` more in voxels of that class.
+        slope = dice_scale / (dice.numel() * total)
+        per_class = (*p.shape[:2], *[1] * (p.ndim - 2))
+        everywhere, at_truth = (
+            F.pad(values, (1, 0)).expand(p.shape[:2]).reshape(per_class)
+            for values in (slope * dice, -2 * slope)
+        )
+        step = entropy_scale / count
+        truth = p.gather(1, index) * at_truth.expand_as(p).gather(1, index)
+        # The softmax's Jacobian is p * (g - sum(p * g)); cross-entropy adds p - y.
+        gradient = p * everywhere
+        mean = gradient.sum(1, keepdim=True).add_(truth)
+        gradient.addcmul_(p, step - mean)
+        gradient.scatter_add_(1, index, truth - step * known)
+        return gradient, None, None, None
+
+
+def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:
+    """Sums (b, classes) of values (b, 1, *patch) over the voxels of each class."""
+    lanes = values.shape[-1]
+    # One sum per class and column first: on CUDA, additions to one and the same address would queue up.
+    sums = values.new_zeros(len(values), classes, lanes)
+    return sums.scatter_add_(
+        1, index.view(len(index), -1, lanes), values.reshape(len(values), -1, lanes)
+    ).sum(2)

@@ -1,0 +1,78 @@
+"""What a training step may take: memory on a GPU, time on a CPU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from autospine.core.cost import MAPS_PER_GB, step_seconds
+from autospine.core.network_size import feature_maps
+from autospine.core.plan import Budget, NetworkSpec
+
+from . import rules
+from .rules import Topology
+
+#: GB planned for when the GPU's memory is not given: nnU-Net's reference.
+REFERENCE_GB: Final = 8.0
+_MIN_BATCH: Final = 2
+#: A batch holds at most this share of the data set's voxels (nnU-Net).
+_DATASET_SHARE: Final = 0.05
+#: Larger batches make steps longer, not better; on a CPU, where steps are few, nnU-Net's reference
+#: batches are not exceeded. By device and dimensions.
+_LARGEST_BATCH: Final = {("cuda", 2): 48, ("cuda", 3): 16, ("cpu", 2): 12, ("cpu", 3): 2}
+#: Channels of a CPU network's first stage: one full vector register. Twelve run slower than sixteen.
+_CPU_FEATURES: Final = 16
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A budget, applied to networks.
+
+    Args:
+        budget: What may be spent.
+        channels: Of the image.
+        classes: Output channels, background included.
+    """
+
+    budget: Budget
+    channels: int
+    classes: int
+
+    @property
+    def gpu_memory(self) -> float:
+        """GB of GPU memory to plan for."""
+        return REFERENCE_GB if self.budget.gpu_memory is None else self.budget.gpu_memory
+
+    @property
+    def limit(self) -> str:
+        """The limit in words."""
+        if self.budget.device == "cuda":
+            return f"{self.gpu_memory:g} GB of GPU memory"
+        return f"{self.budget.step_seconds:g} s a step on {self.budget.cores} CPU cores"
+
+    def network(self, shape: Topology) -> NetworkSpec:
+        """The network for a topology: residual on a GPU, plain and narrow on a CPU."""
+        if self.budget.device == "cuda":
+            return rules.unet("residual_unet", shape, (1, 3, 4, 6), 1)
+        return rules.unet("plain_unet", shape, (2,), 2, _CPU_FEATURES)
+
+    def share(self, shape: Topology, batch: int) -> float:
+        """The part of the budget that a step of ``batch`` patches takes; up to 1 is affordable."""
+        network = self.network(shape)
+        if self.budget.device == "cuda":
+            maps = feature_maps(network, shape.patch, self.classes, all_heads=True) * batch
+            return maps / (MAPS_PER_GB[network.name, network.dimensions] * self.gpu_memory)
+        seconds = step_seconds(network, shape.patch, self.channels, self.classes, batch, self.budget)
+        return seconds / self.budget.step_seconds
+
+    def affords(self, shape: Topology) -> bool:
+        """Whether the smallest batch fits."""
+        return self.share(shape, _MIN_BATCH) <= 1
+
+    def batch(self, shape: Topology, dataset_voxels: float) -> int:
+        """The batch size that fits and covers no more than a twentieth of the data set, at least two."""
+        fitting = int(1 / self.share(shape, 1))
+        covered = round(dataset_voxels * _DATASET_SHARE / math.prod(shape.patch))
+        largest = _LARGEST_BATCH[self.budget.device, len(shape.patch)]
+        return max(min(fitting, covered, largest), _MIN_BATCH)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from autospine.core.geometry import Box, Orientation
+from autospine.cropping import body_box, nonzero_box
+from autospine.io.images import read_image, read_labels
+
+SPACING = (4.0, 2.0, 2.0)
+BODY = Box((0, 30, 25), (20, 90, 105))
+
+
+@pytest.fixture
+def scan():
+    """A trunk in air on a thin table, with noise, from border to border along z."""
+    rng = np.random.default_rng(0)
+    scan = np.full((20, 120, 130), -1000.0)
+    y, x = np.mgrid[:120, :130]
+    scan[:, ((y - 59.5) / 30) ** 2 + ((x - 64.5) / 40) ** 2 < 1] = 40
+    scan[:, ((y - 55) / 10) ** 2 + ((x - 50) / 10) ** 2 < 1] = -850  # a lung
+    scan[:, 94:97, 5:125] = 100  # the table
+    return (scan + rng.normal(0, 20, scan.shape)).astype(np.int16)
+
+
+def assert_finds_the_body(box, margin=8):
+    """Nothing of the trunk is lost, and no more than about a coarse voxel beyond the margin is kept."""
+    for axis in (1, 2):
+        assert BODY.start[axis] - margin <= box.start[axis] <= BODY.start[axis]
+        assert BODY.stop[axis] <= box.stop[axis] <= BODY.stop[axis] + margin
+    assert (box.start[0], box.stop[0]) == (0, 20)
+
+
+def test_table_and_air_are_cut_off(scan):
+    assert_finds_the_body(body_box(scan, SPACING))
+
+
+@pytest.mark.parametrize("shift", [-24, 1000, 1024])
+def test_a_constant_added_to_the_hounsfield_units_does_not_matter(scan, shift):
+    assert_finds_the_body(body_box(scan + shift, SPACING))
+
+
+def test_air_clipped_to_zero(scan):
+    assert_finds_the_body(body_box(np.maximum(scan + 1000, 0).astype(np.uint16), SPACING))
+
+
+@pytest.mark.parametrize("fill", [0, -2048, -3024])
+@pytest.mark.parametrize("shift", [0, 1024])
+def test_padded_corners_are_not_body(scan, fill, shift):
+    padded = scan + shift
+    y, x = np.mgrid[:120, :130]
+    padded[:, (y - 60) ** 2 + (x - 65) ** 2 > 63**2] = fill
+    assert_finds_the_body(body_box(padded, SPACING))
+
+
+@pytest.mark.parametrize("scan", [np.full((5, 6, 7), 40), np.full((5, 6, 7), -1000), np.zeros((5, 6, 7))])
+def test_a_scan_without_contrast_is_kept_whole(scan):
+    assert body_box(scan, SPACING) == Box.whole((5, 6, 7))
+
+
+def test_a_scan_inside_the_body_is_kept_whole():
+    rng = np.random.default_rng(0)
+    scan = rng.normal(40, 60, (30, 40, 40))
+    scan[10:20, 10:30, 10:30] = rng.normal(400, 150, (10, 20, 20))
+    assert body_box(scan, (1.0, 1.0, 1.0)) == Box.whole(scan.shape)
+
+
+def test_a_single_slice(scan):
+    box = body_box(scan[:1], SPACING)
+    assert box.start[1:] > (10, 10)
+    assert box.shape[0] == 1
+
+
+def test_the_non_zero_region():
+    array = np.zeros((5, 6, 7))
+    assert nonzero_box(array) == Box.whole(array.shape)
+    array[1, 2, 3] = -5
+    array[3, 2, 3] = 1
+    assert nonzero_box(array) == Box((1, 2, 3), (4, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        (
+            "dataset-verse19training/rawdata/sub-verse014/sub-verse014_ct.nii.gz",
+            "dataset-verse19training/derivatives/sub-verse014/sub-verse014_seg-vert_msk.nii.gz",
+        ),
+        ("totalsegmentator_example/example_ct.nii.gz", "totalsegmentator_example/totalseg.nii.gz"),
+        ("tptbox_l3/sub-ct_label-22_ct.nii.gz", "tptbox_l3/sub-ct_seg-vert_label-22_msk.nii.gz"),
+    ],
+)
+def test_real_scans_lose_no_vertebra(sample_data, image, mask):
+    scan = read_image(sample_data / image)
+    orientation = Orientation.to_canonical(scan.grid)
+    canonical = scan.reoriented(orientation)
+    labels = orientation.apply(read_labels(sample_data / mask).array[0])
+    for shift in (0, 1024):
+        box = body_box(canonical.array[0] + shift, canonical.grid.spacing)
+        assert labels[box.slices].astype(bool).sum() == labels.astype(bool).sum()

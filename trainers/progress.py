@@ -1,0 +1,71 @@
+"""What a training tells: a line an epoch, ``log.jsonl`` and ``progress.png``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from autospine.io.files import atomic_path, write_text
+
+from .checkpoint import EpochRecord
+
+
+def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], epochs: int) -> str:
+    """One dense line about a finished epoch, with the time left."""
+    pace = sum(r.seconds for r in history) / len(history)
+    left = pace * (epochs - record.epoch - 1)
+    skipped = f" skipped {record.skipped_steps}" if record.skipped_steps else ""
+    return (
+        f"{name} epoch {record.epoch + 1}/{epochs} loss {record.training_loss:.4f} "
+        f"val {record.validation_loss:.4f} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
+        f"lr {record.learning_rate:.2e}{skipped} {record.seconds:.1f} s, {duration(left)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``"42 s"``, ``"3 min"``, ``"5.2 h"``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def write_log(path: Path, history: Sequence[EpochRecord]) -> None:
+    """Write one JSON object a line and epoch, atomically.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in history))
+
+
+def write_plot(path: Path, title: str, history: Sequence[EpochRecord]) -> None:
+    """Plot losses, Dice and learning rate over the epochs.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    from matplotlib.figure import Figure
+
+    epochs = [record.epoch + 1 for record in history]
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    losses.plot(epochs, [r.training_loss for r in history], label="training loss", color="tab:blue")
+    losses.plot(epochs, [r.validation_loss for r in history], label="validation loss", color="tab:red")
+    losses.set_ylabel("loss")
+    dice = losses.twinx()
+    dice.plot(epochs, [r.dice for r in history], ":", label="patch Dice", color="tab:green")
+    dice.plot(epochs, [r.smoothed_dice for r in history], label="patch Dice, averaged", color="tab:green")
+    dice.set_ylabel("Dice")
+    dice.set_ylim(0, 1)
+    handles = [*losses.get_legend_handles_labels()[0], *dice.get_legend_handles_labels()[0]]
+    losses.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=4, frameon=False)
+    losses.set_title(title, pad=28)
+    rates.plot(epochs, [r.learning_rate for r in history], color="tab:gray")
+    rates.set_ylabel("learning rate")
+    rates.set_xlabel("epoch")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)

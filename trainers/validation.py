@@ -1,0 +1,43 @@
+"""Out-of-fold predictions: what the ensembler judges and a cascade learns from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from autospine.core.run import FoldTask
+from autospine.inference.export import export_labels
+from autospine.inference.prediction import Prediction
+from autospine.inference.sliding_window import predict_logits
+from autospine.inference.stages import with_previous
+from autospine.io.images import write_image
+from autospine.io.store import load_array
+from autospine.precision import autocast
+from autospine.preprocessed import open_case
+
+
+@torch.inference_mode()
+def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torch.dtype) -> None:
+    """Predict every validation case of a fold; cases that are there already are left alone.
+
+    Each gets its logits at model resolution, for the ensembler, and a mask on the scan's own grid.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    device, folder = torch.device(task.device), task.output / "validation"
+    for identifier in task.validation:
+        mask = folder / f"{identifier}.nii.gz"
+        if mask.is_file():
+            continue
+        case = open_case(task.data, identifier)
+        image = np.asarray(case.image[...], dtype=np.float32)
+        if task.previous is not None:
+            previous = load_array(task.previous / f"{identifier}.b2nd")
+            image = with_previous(image, previous, len(task.plan.classes))
+        with autocast(device, precision):
+            logits = predict_logits([network], image, task.configuration, device)
+        prediction = Prediction(logits, case.trace)
+        prediction.save(folder / identifier)
+        write_image(mask, export_labels([prediction], task.plan.classes), case.trace.grid)
