@@ -129,14 +129,14 @@ def choose(
 ) -> Ensemble:
     """The combination with the highest mean Dice over all (case, reference label) pairs.
 
-    Of combinations whose means differ from the highest by no more than ``tolerance``, the one with the
-    fewest members is taken, and of these the first.
+    Of the combinations whose means are no more than ``tolerance`` below the highest, those with the
+    fewest members are preferred; of these the best is taken, and of equal ones the first.
 
     Args:
         scores: Voxel counts by label, by combination and case; simpler combinations come first.
         labels: What the values mean.
         patients: Patient of each case; they are what the confidence intervals resample.
-        models: What is known of each configuration.
+        models: Folds and cost of each configuration.
         tolerance: See above.
 
     Raises:
@@ -153,7 +153,7 @@ def choose(
     ]
     best = max(candidate.score.mean for candidate in board)
     close = [candidate for candidate in board if candidate.score.mean >= best - tolerance]
-    chosen = min(close, key=lambda candidate: len(candidate.members))
+    chosen = min(close, key=lambda candidate: (len(candidate.members), -candidate.score.mean))
     ranked = tuple(sorted(board, key=lambda candidate: -candidate.score.mean))
     cases = len(next(iter(scores.values())))
     return Ensemble(

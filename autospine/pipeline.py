@@ -309,7 +309,7 @@ def _adapted(plan: Plan, adapt: Callable[[Configuration], Configuration]) -> Pla
 
 
 def _dataset_content(dataset: Dataset) -> str:
-    """Hash of the cases, their files' sizes and the labels; copying a data set elsewhere does not change it."""
+    """Hash of cases, file sizes and labels; copying a data set elsewhere does not change it."""
     files = {
         case.identifier: tuple(_size(path) for path in (case.image, case.label) if path is not None)
         for case in dataset.training

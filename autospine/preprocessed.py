@@ -150,7 +150,7 @@ def class_locations(labels: NDArray[np.int8]) -> dict[int, NDArray[np.int32]]:
 
 def _load_locations(path: Path) -> dict[int, NDArray[np.int32]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {int(label): stored[label] for label in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ImageError(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from tqdm import tqdm
 
@@ -39,8 +39,7 @@ class Reporter:
         if self.quiet or total == 0:
             yield lambda _: None
         elif out.isatty():
-            bar: tqdm[None] = tqdm(total=total, desc=description, file=out, leave=False, dynamic_ncols=True)
-            with bar:
+            with tqdm(total=total, desc=description, file=out, leave=False, dynamic_ncols=True) as bar:
                 yield lambda status: _advance_bar(bar, status)
         else:
             yield _PlainProgress(self, total, description)
@@ -67,7 +66,7 @@ class _PlainProgress:
             self.reporter.say(f"{self.description}: {self.done}/{self.total} {status}".rstrip())
 
 
-def _advance_bar(bar: tqdm[None], status: str) -> None:
+def _advance_bar(bar: tqdm[Any], status: str) -> None:
     if status:
         bar.set_postfix_str(status, refresh=False)
     bar.update()

@@ -7,6 +7,9 @@ Workers only read and crop; augmentation happens batched on the training device.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from numpy.typing import NDArray
 
-from autospine.core.errors import TrainingError
+from autospine.core.errors import AutospineError, TrainingError
 from autospine.io.store import open_array
 from autospine.preprocessed import PreprocessedCase, open_case
 
@@ -79,13 +82,19 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
         self.seed = tuple(seed)
         self.start = start
         self._made = 0
+        self._owner = os.getpid()
         self._opened: dict[str, PreprocessedCase] = {}
 
     def generate_train_batch(self) -> Batch:
-        """The worker's next batch."""
+        """The worker's next batch; an error travels as one, for a dying worker could not say its reason."""
+        if self._made == 0 and os.getpid() != self._owner:
+            threading.Thread(target=_end_with, args=(self._owner,), daemon=True).start()
         index = self.start + self.thread_id + self._made * self.number_of_threads_in_multithreaded
         self._made += 1
-        return self.batch(index)
+        try:
+            return self.batch(index)
+        except AutospineError as error:
+            return {"error": error}
 
     def batch(self, index: int) -> Batch:
         """Batch number ``index``."""
@@ -119,7 +128,10 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
 
 
 def patch_start(
-    shape: Sequence[int], request: PatchRequest, centre: Sequence[int] | NDArray[Any] | None, rng: np.random.Generator
+    shape: Sequence[int],
+    request: PatchRequest,
+    centre: Sequence[int] | NDArray[Any] | None,
+    rng: np.random.Generator,
 ) -> tuple[int, ...]:
     """First voxel of a patch in a case of ``shape``, along all three stored axes.
 
@@ -174,21 +186,36 @@ def _labelled_voxel(case: PreprocessedCase, rng: np.random.Generator) -> NDArray
     return voxel
 
 
+def _end_with(parent: int) -> None:
+    """End this worker when its training has been killed and so could not stop it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 @contextmanager
 def batches(loader: PatchLoader, workers: int, *, pin_memory: bool = False) -> Iterator[Iterator[Batch]]:
     """The loader's batches in order, made by ``workers`` processes (in this one when 0).
 
     Raises:
         TrainingError: A worker died.
+        ImageError: A stored case is absent or damaged.
     """
     if workers == 0:
-        yield SingleThreadedAugmenter(loader, None)
+        yield _checked(SingleThreadedAugmenter(loader, None))
         return
     augmenter = MultiThreadedAugmenter(loader, None, workers, pin_memory=pin_memory, wait_time=0.005)
     try:
-        yield _watched(augmenter)
+        yield _checked(_watched(augmenter))
     finally:
         augmenter._finish()  # batchgenerators offers no public way to stop its workers
+
+
+def _checked(stream: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in stream:
+        if "error" in batch:
+            raise batch["error"]
+        yield batch
 
 
 def _watched(augmenter: MultiThreadedAugmenter) -> Iterator[Batch]:

@@ -72,7 +72,8 @@ class Allowance:
 
     def batch(self, shape: Topology, dataset_voxels: float) -> int:
         """The batch size that fits and covers no more than a twentieth of the data set, at least two."""
-        fitting = int(1 / self.share(shape, 1))
+        one, two = self.share(shape, 1), self.share(shape, 2)
+        fitting = 1 + int((1 - one) / (two - one))  # a step has a fixed cost, too
         covered = round(dataset_voxels * _DATASET_SHARE / math.prod(shape.patch))
         largest = _LARGEST_BATCH[self.budget.device, len(shape.patch)]
         return max(min(fitting, covered, largest), _MIN_BATCH)

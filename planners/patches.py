@@ -45,7 +45,7 @@ def elongated(
 
 
 def covered(configuration: Configuration) -> dict[int, float]:
-    """Mm that a patch covers along each axis its network sees, by canonical axis (0 z, 1 y, 2 x)."""
+    """Extent in mm of a patch along each axis its network sees, by canonical axis (0 z, 1 y, 2 x)."""
     seen = configuration.axes[-configuration.dimensions :]
     spacing = configuration.spacing[-configuration.dimensions :]
     return {a: n * (s or 0.0) for a, n, s in zip(seen, configuration.patch, spacing, strict=True)}

@@ -27,7 +27,7 @@ from .survey import Survey
 
 #: A low-resolution stage is planned when a full-resolution patch covers less than this of the region.
 _COVERED: Final = 0.75
-#: It has at most this part of the full resolution's voxels (nnU-Net).
+#: A full-resolution scan has at least this many times its voxels (nnU-Net).
 _WORTHWHILE: Final = 2.0
 #: Voxel edge in mm that a CPU works with when a step may take one core-second; finer with more.
 _CPU_EDGE: Final = 4.0

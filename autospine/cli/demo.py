@@ -1,4 +1,4 @@
-"""``autospine demo``: the whole way from scans to scored predictions, on phantoms, command by command."""
+"""``autospine demo``: from scans to scored predictions on phantoms, command by command."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ def demo(
         if code != 0:
             return code
     pictures = draw_overlays(output)
-    say(
-        f"\nFinished in {(time.monotonic() - started) / 60:.1f} min. Look at the predictions beside the truth:"
-    )
+    minutes = (time.monotonic() - started) / 60
+    say(f"\nFinished in {minutes:.1f} min. Look at the predictions beside the truth:")
     for picture in pictures:
         say(f"  {picture}")
     return 0
@@ -51,7 +50,7 @@ def demo_commands(output: Path, scans: int, unseen: int, seed: int, device: str)
     folders = ("phantoms", "dataset", "run", "predictions")
     phantoms, dataset, run, predictions = (str(output / name) for name in folders)
     return [
-        ["phantom", "-o", phantoms, "-n", str(scans), "--test", str(unseen), "--seed", str(seed), *_DEMO_RECIPE],
+        ["phantom", "-o", phantoms, "-n", str(scans), "--test", str(unseen), "--seed", str(seed)],
         ["convert-verse", phantoms, "-o", dataset],
         ["plan-and-train", dataset, "-o", run, "--device", device, *_QUICK_SCHEDULE],
         ["predict", "-m", run, "-i", f"{dataset}/imagesTs", "-o", predictions, "--device", device],
@@ -59,7 +58,6 @@ def demo_commands(output: Path, scans: int, unseen: int, seed: int, device: str)
     ]
 
 
-_DEMO_RECIPE: Sequence[str] = ("--recipe", "demo")
 # Long enough for a phantom, far too short for a real data set.
 _QUICK_SCHEDULE: Sequence[str] = (
     *("--schedule.epochs", "10"),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 
-def phantom(  # noqa: PLR0913 - every parameter is an option of the command
+def phantom(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     layout: Literal["verse", "verse19", "verse20", "xvertseg"] = "verse",

@@ -69,9 +69,8 @@ def plan_and_train(
         TrainingOptions(chosen_device, folds, split, use_plan),
     )
     if choice is None:
-        say(
-            f"Trained the folds {' '.join(map(str, folds))}. Train the others, then: autospine find-best {output}"
-        )
+        trained = " ".join(map(str, folds))
+        say(f"Trained the folds {trained}. Train the others, then: autospine find-best {output}")
     elif json:
         say_json(choice.ensemble)
     else:

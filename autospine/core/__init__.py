@@ -1,0 +1,1 @@
+"""The vocabulary: value objects that need nothing but numpy and the standard library."""

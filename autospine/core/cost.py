@@ -16,10 +16,12 @@ from autospine.core.network_size import family, feature_maps, multiply_adds, par
 from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
 from autospine.core.table import number, table
 
-#: Seconds of one CPU core per training step: for 10^6 values of feature maps (memory traffic of
-#: normalisation and activation) and for 10^9 multiply-adds of the forward pass, the backward pass
-#: included. Fitted to plain U-Nets of 16 and 32 features, 2D and 3D, trained in bfloat16 with torch 2.13
-#: on one core of an AMD EPYC with AVX-512; within 25 %. Without bfloat16 it takes twice as long.
+#: Seconds of one CPU core per training step: for loading, augmentation and loss; for 10^6 values of
+#: feature maps (memory traffic of normalisation and activation); and for 10^9 multiply-adds of the
+#: forward pass, the backward pass included. Fitted to plain U-Nets of 16 and 32 features, 2D and 3D,
+#: trained in bfloat16 with torch 2.13 on one core of an AMD EPYC with AVX-512; within 25 %. Without
+#: bfloat16 it takes twice as long.
+_CPU_SECONDS_PER_STEP: Final = 0.05
 _CPU_SECONDS_PER_MEGA_MAPS: Final = 0.010
 _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS: Final = 0.022
 #: Floating-point operations a second that training reaches on an A100 in mixed precision: nnU-Net's
@@ -99,5 +101,6 @@ def step_seconds(
     if budget.device == "cuda":
         return work * _FLOPS_PER_MULTIPLY_ADD / _GPU_FLOPS
     maps = feature_maps(network, patch, classes, all_heads=True) * batch
-    core_seconds = maps / 1e6 * _CPU_SECONDS_PER_MEGA_MAPS + work / 1e9 * _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS
-    return core_seconds / budget.cores
+    traffic = maps / 1e6 * _CPU_SECONDS_PER_MEGA_MAPS
+    arithmetic = work / 1e9 * _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS
+    return (_CPU_SECONDS_PER_STEP + traffic + arithmetic) / budget.cores

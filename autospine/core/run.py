@@ -71,8 +71,8 @@ class RunFolder:
     def trained_folds(self, configuration: str) -> tuple[int, ...]:
         """Folds of a configuration whose training is complete, ascending."""
         folder = self.root / "models" / configuration
-        found = [int(path.parent.name.removeprefix("fold_")) for path in folder.glob("fold_*/model.safetensors")]
-        return tuple(sorted(found))
+        names = [path.parent.name for path in folder.glob("fold_*/model.safetensors")]
+        return tuple(sorted(int(name.removeprefix("fold_")) for name in names))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.grid.shape:
-            raise GeometryError(f"An array of shape {self.array.shape} does not fit a grid of {self.grid.shape}.")
+            shapes = f"An array of shape {self.array.shape} does not fit a grid of {self.grid.shape}."
+            raise GeometryError(shapes)
 
     def cropped(self, box: Box) -> Volume:
         """The part inside ``box``; a view, not a copy."""

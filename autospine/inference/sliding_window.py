@@ -89,7 +89,7 @@ def gaussian_weights(patch: tuple[int, ...]) -> NDArray[np.float32]:
     weight = ndimage.gaussian_filter(impulse, [n / 8 for n in patch], mode="constant")
     weight *= 10 / weight.max()
     weight[weight == 0] = weight[weight > 0].min()
-    return weight.astype(np.float32)
+    return np.asarray(weight, dtype=np.float32)
 
 
 def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:

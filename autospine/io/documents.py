@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +16,13 @@ from autospine.io.files import write_text
 
 _T = TypeVar("_T")
 
+#: Building an adapter takes longer than reading most documents.
+_adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(maxsize=64)(TypeAdapter)
+
 
 def to_json(value: Any) -> str:
     """A dataclass (or anything made of dataclasses, mappings and tuples) as indented JSON."""
-    return TypeAdapter(type(value)).dump_json(value, indent=1).decode()
+    return _adapter(type(value)).dump_json(value, indent=1).decode()
 
 
 def save(path: Path, value: Any) -> None:
@@ -37,16 +42,15 @@ def from_json(kind: type[_T], text: str, where: str | Path | None = None) -> _T:
     """
     try:
         data = json.loads(text)
-        unknown = list(
-            _unknown_keys(TypeAdapter(kind).dump_python(TypeAdapter(kind).validate_json(text)), data)
-        )
+        value = _adapter(kind).validate_json(text)
+        unknown = _unknown_keys(_adapter(kind).dump_python(value), data)
     except json.JSONDecodeError as error:
         raise DocumentError(
             f"This is no complete JSON document (line {error.lineno}).",
             where=where,
             remedy="Restore the file or delete it and run the step that writes it again.",
         ) from error
-    except (ValidationError, RecursionError, AutospineError) as error:
+    except (ValueError, RecursionError, AutospineError) as error:
         raise DocumentError(
             f"This is no valid {kind.__name__}: {_summary(error)}.",
             where=where,
@@ -58,7 +62,8 @@ def from_json(kind: type[_T], text: str, where: str | Path | None = None) -> _T:
             where=where,
             remedy="Correct the spelling or delete the field.",
         )
-    return TypeAdapter(kind).validate_json(text)
+    result: _T = value
+    return result
 
 
 def load(path: Path, kind: type[_T]) -> _T:

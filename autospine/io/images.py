@@ -107,7 +107,7 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
 
 
 def _write_header_and_raw(path: Path, image: Any) -> None:
-    """Write both files under their own names elsewhere, for the header names the other one, then move them."""
+    """Write both files under their own names elsewhere, for one names the other, then move them."""
     folder = make_folder(path.parent)
     with storage_errors(path), tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
         header = Path(temporary) / path.name

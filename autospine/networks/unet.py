@@ -6,8 +6,6 @@ for the same plan they have the same layers and the same number of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -43,27 +41,26 @@ class UNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes, *patch) of images (b, channels, *patch)."""
-        for features in self._decode(x):
-            finest = features
-        logits: Tensor = self.heads[-1](finest)
-        return logits
+        """Logits (b, classes, *patch) of images (b, channels, *patch); the coarse heads are not computed."""
+        return self._logits(x, every_stage=False)[0]
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """Logits of every decoder stage, finest first, each in the stage's own resolution."""
-        logits = [head(features) for head, features in zip(self.heads, self._decode(x), strict=True)]
-        return logits[::-1]
+        return self._logits(x, every_stage=True)
 
-    def _decode(self, x: Tensor) -> Iterator[Tensor]:
-        """Features of every decoder stage, coarsest first."""
+    def _logits(self, x: Tensor, *, every_stage: bool) -> list[Tensor]:
         skips = []
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
         skips.pop()
-        for upsample, stage in zip(self.upsamplings, self.decoder, strict=True):
+        logits = []
+        for upsample, stage, head in zip(self.upsamplings, self.decoder, self.heads, strict=True):
+            # Each skip is let go of as soon as it is used.
             x = stage(torch.cat((upsample(x), skips.pop()), dim=1))
-            yield x
+            if every_stage or not skips:
+                logits.append(head(x))
+        return logits[::-1]
 
 
 def plain_unet(spec: NetworkSpec, in_channels: int, classes: int) -> UNet:

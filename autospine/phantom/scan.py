@@ -16,7 +16,7 @@ from autospine.phantom import skeleton
 from autospine.phantom.canvas import Bone, Canvas, Solid
 from autospine.phantom.patient import Patient, Vertebra, draw_patient
 from autospine.phantom.recipe import DEFAULT, Recipe
-from autospine.phantom.shapes import Capsule, chain
+from autospine.phantom.shapes import WORLD, Capsule, chain
 from autospine.phantom.tissue import paint_tissue
 from autospine.phantom.trunk import Trunk, draw_trunk
 from autospine.phantom.vertebra import solids
@@ -98,12 +98,12 @@ def _paint_vessels(canvas: Canvas, patient: Patient) -> None:
     canal = skeleton.canal_path(patient)
     for radius, hu in ((9.5, -40.0), (7.5, 22.0), (4.2, 42.0)):
         stop = len(canal) if radius > 5 else len(canal) - 8  # the cord ends above the loins
-        canvas.fill(chain(canal[:stop], np.full(stop, radius * patient.size)), skeleton.WORLD, hu)
+        canvas.fill(chain(canal[:stop], np.full(stop, radius * patient.size)), WORLD, hu)
     for names, left, ahead, radius, fixed in _TUBES:
         hu = patient.vessels if fixed is None else fixed
         ends = (ahead[0] * patient.size, ahead[1] * patient.size)
         path = skeleton.beside(patient, names, left * patient.size, ends)
-        canvas.fill(chain(path, np.full(len(path), radius * patient.size)), skeleton.WORLD, hu)
+        canvas.fill(chain(path, np.full(len(path), radius * patient.size)), WORLD, hu)
 
 
 def _paint_column(canvas: Canvas, patient: Patient) -> tuple[int, ...]:
@@ -135,7 +135,7 @@ def _is_whole(canvas: Canvas, solid: Solid) -> bool:
 def _vertebral_bone(patient: Patient, vertebra: Vertebra) -> Bone:
     # Compressed bone is denser: the same tissue in less height.
     marrow = patient.marrow * (1 + 0.5 * vertebra.loss)
-    return Bone(patient.cortex, marrow, patient.shell, grain=25.0)
+    return Bone(patient.cortex, marrow, patient.shell, grain=45.0)
 
 
 def _paint_neighbours(canvas: Canvas, patient: Patient, trunk: Trunk) -> None:
@@ -145,8 +145,8 @@ def _paint_neighbours(canvas: Canvas, patient: Patient, trunk: Trunk) -> None:
     bones.append((skeleton.skull(size), skeleton.skull_pose(first, size)))
     for vertebra in patient.vertebrae:
         for side in (0, 1):
-            bones.append((skeleton.rib(vertebra, side, trunk, size), skeleton.WORLD))
-    bone = Bone(patient.cortex, 0.9 * patient.marrow, patient.shell, grain=20.0)
+            bones.append((skeleton.rib(vertebra, side, trunk, size), WORLD))
+    bone = Bone(patient.cortex, 0.9 * patient.marrow, patient.shell, grain=35.0)
     for shapes, pose in bones:
         solid = canvas.sample(shapes, pose, reach=3.0) if shapes else None
         if solid is not None:
@@ -165,7 +165,7 @@ def _paint_screws(canvas: Canvas, patient: Patient) -> None:
                 canvas.fill((shaft,), vertebra.pose, _METAL)
                 heads.append(vertebra.pose.to_world(head))
         if heads:
-            canvas.fill(chain(np.array(heads), np.full(len(heads), 3.4)), skeleton.WORLD, _METAL)
+            canvas.fill(chain(np.array(heads), np.full(len(heads), 3.4)), WORLD, _METAL)
 
 
 def _imaged(canvas: Canvas, recipe: Recipe, rng: np.random.Generator) -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,10 @@ class Pose:
     def to_world(self, point: Triple | FloatArray) -> FloatArray:
         """World position (x, y, z) of a point of the bone's own frame."""
         return np.asarray(self.rotation @ np.asarray(point, dtype=float) + self.position)
+
+
+#: The frame of the world itself.
+WORLD: Final = Pose(np.eye(3), np.zeros(3))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from autospine.core.geometry import FloatArray
@@ -11,8 +9,6 @@ from autospine.phantom.patient import Patient, Vertebra
 from autospine.phantom.shapes import Body, Capsule, Ellipsoid, Plate, Pose, Shape, Shell, chain, mirrored
 from autospine.phantom.trunk import Trunk
 from autospine.phantom.vertebra import canal
-
-WORLD: Final = Pose(np.eye(3), np.zeros(3))
 
 
 def sacrum(size: float) -> tuple[Shape, ...]:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from autospine.core.geometry import Box
 from autospine.phantom.canvas import Canvas, coordinates
 from autospine.phantom.patient import Patient
-from autospine.phantom.shapes import Field, Pose
+from autospine.phantom.shapes import WORLD, Field
 from autospine.phantom.trunk import Trunk
 
 AIR: Final = -1000.0
@@ -19,7 +19,6 @@ LUNG: Final = -840.0
 FAT: Final = -100.0
 MUSCLE: Final = 52.0
 
-_WORLD: Final = Pose(np.eye(3), np.zeros(3))
 _SLAB: Final = 500_000  # voxels painted at a time, so that temporary arrays stay small
 _PATTERN_STEP: Final = 5.0  # mm between the random values of the visceral pattern
 
@@ -34,7 +33,7 @@ def paint_tissue(canvas: Canvas, patient: Patient, trunk: Trunk) -> None:
     thickness = max(1, _SLAB // (height * width))
     for start in range(0, depth, thickness):
         slab = Box((start, 0, 0), (min(start + thickness, depth), height, width))
-        x, y, z = coordinates(canvas.grid, slab, _WORLD)
+        x, y, z = coordinates(canvas.grid, slab, WORLD)
         canvas.background(start, _tissue(x, y, z, patient, trunk, pattern, domes))
 
 
@@ -74,6 +73,7 @@ def _tissue(
 def _viscera(x: Field, z: Field, texture: Field, domes: tuple[float, float]) -> Field:
     """Bowel and organs in fat; the liver fills the right of the upper abdomen."""
     bowel = FAT + 145 * np.clip(1.5 * texture + 0.4, 0, 1)
+    bowel += (AIR - bowel) * np.clip(4 * texture - 8.5, 0, 1)  # gas, where the pattern peaks
     liver = np.clip((z - np.float32(domes[0] - 45)) / 20, 0, 1) * np.clip((20 - x) / 15, 0, 1)
     chest = np.clip((z - np.float32(domes[0] + 20)) / 15, 0, 1)
     solid = np.maximum(liver, chest)

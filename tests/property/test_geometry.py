@@ -31,9 +31,7 @@ def values(grid):
     return np.arange(np.prod(grid.shape)).reshape(grid.shape)
 
 
-orientations = st.builds(
-    Orientation, st.permutations(range(3)).map(tuple), st.tuples(*[st.booleans()] * 3)
-)
+orientations = st.builds(Orientation, st.permutations(range(3)).map(tuple), st.tuples(*[st.booleans()] * 3))
 
 
 @settings(max_examples=60)

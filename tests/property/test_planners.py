@@ -2,14 +2,14 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from autospine.planners import nnunet, spine
-from autospine.planners.rules import MIN_EDGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autospine.core.dataset import LabelSchema
 from autospine.core.plan import Budget, Plan
 from autospine.io.documents import from_json, to_json
+from autospine.planners import nnunet, spine
+from autospine.planners.rules import MIN_EDGE
 
 _FILE = Path(__file__).parents[1] / "unit" / "golden_plans.py"
 _SPEC = importlib.util.spec_from_file_location("golden_plans", _FILE)

@@ -62,6 +62,10 @@ def test_a_tie_goes_to_the_simpler_and_the_earlier():
     assert chosen(simulated(x=[70], y=[80], z=[80], y_z=[80])).name == "y"
 
 
+def test_of_equally_simple_ones_the_better_wins_however_small_the_difference():
+    assert chosen(simulated(x=[80], y=[81]), tolerance=0.5).name == "y"
+
+
 @pytest.mark.parametrize(("tolerance", "name"), [(0.009, "x + y"), (0.011, "x")])
 def test_small_differences_decide_nothing(tolerance, name):
     ensemble = chosen(simulated(x=[80], y=[70], x_y=[81]), tolerance)

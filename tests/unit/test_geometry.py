@@ -43,7 +43,9 @@ def test_the_box_around_a_mask():
     assert Box.around(mask) == Box((1, 2, 3), (3, 3, 6))
 
 
-@pytest.mark.parametrize("spacing", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.nan, 1.0), (np.inf, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "spacing", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.nan, 1.0), (np.inf, 1.0, 1.0)]
+)
 def test_impossible_spacings_are_refused(spacing):
     with pytest.raises(GeometryError, match="spacing"):
         Grid((2, 2, 2), spacing)
@@ -99,7 +101,9 @@ def test_a_trace_goes_back_to_the_scan():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_trace_knows_where_stored_voxels_lie(axis):
-    trace = Trace(CANONICAL, Orientation((0, 1, 2), (False,) * 3), Box((1, 1, 2), (4, 5, 6)), (2, 0, 1), (7, 2, 3))
+    trace = Trace(
+        CANONICAL, Orientation((0, 1, 2), (False,) * 3), Box((1, 1, 2), (4, 5, 6)), (2, 0, 1), (7, 2, 3)
+    )
     positions = trace.canonical_positions(axis)
     np.testing.assert_allclose(trace.stored_positions(axis, positions), np.arange(len(positions)), atol=1e-12)
     stored_axis = trace.axes.index(axis)

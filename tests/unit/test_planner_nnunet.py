@@ -2,10 +2,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from autospine.planners import nnunet, rules
 
 from autospine.core.network_size import feature_maps
 from autospine.core.plan import Budget
+from autospine.planners import nnunet, rules
 
 _SPEC = importlib.util.spec_from_file_location("golden_plans", Path(__file__).with_name("golden_plans.py"))
 golden_plans = importlib.util.module_from_spec(_SPEC)

@@ -3,8 +3,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from autospine.planners import rules, spine
-from autospine.planners.patches import covered
 
 from autospine.core.cost import cost_table, estimate
 from autospine.core.dataset import LabelSchema
@@ -13,6 +11,8 @@ from autospine.core.network_size import parameters
 from autospine.core.plan import Budget
 from autospine.io.documents import from_json, to_json
 from autospine.networks import build
+from autospine.planners import rules, spine
+from autospine.planners.patches import covered
 
 _SPEC = importlib.util.spec_from_file_location("golden_plans", Path(__file__).with_name("golden_plans.py"))
 golden_plans = importlib.util.module_from_spec(_SPEC)

@@ -6,12 +6,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from autospine.dataset_conversion import writing
-from autospine.dataset_conversion.verse import convert, discover
 
 from autospine import registry
 from autospine.cli.convert_verse import convert_verse
 from autospine.core.errors import DataError, StorageError, UsageError
+from autospine.dataset_conversion import writing
+from autospine.dataset_conversion.verse import convert, discover
 from autospine.io.conversion import ConversionOptions
 from autospine.io.images import read_grid, read_image, read_labels
 from autospine.io.raw_dataset import load_dataset

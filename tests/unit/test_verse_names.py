@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
+
 from autospine.dataset_conversion.patients import SERIES, is_gl, licence_of, patient_of
 from autospine.dataset_conversion.verse_names import parse
-
 from autospine.io.centroids import VERSE19_FLAT, VERSE20_FLAT
 
 

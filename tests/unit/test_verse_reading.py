@@ -7,13 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from autospine.dataset_conversion.reading import read_scan
-from autospine.dataset_conversion.scans import SourceScan
-from autospine.dataset_conversion.verse import CODING
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from autospine.core.errors import DataError, DocumentError, GeometryError, ImageError, LabelError
 from autospine.core.geometry import Orientation
+from autospine.dataset_conversion.reading import read_scan
+from autospine.dataset_conversion.scans import SourceScan
+from autospine.dataset_conversion.verse import CODING
 from autospine.io.centroids import VERSE19_FLAT, VERSE20_FLAT
 
 SHAPE = (16, 20, 30)  # x, y, z of the canonical (nibabel RAS) array

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from autospine.dataset_conversion.intensities import detect_shift, subtract
-from autospine.dataset_conversion.scores import read_scores
-from autospine.dataset_conversion.xvertseg import convert
 
 from autospine import registry
 from autospine.cli.convert_xvertseg import convert_xvertseg
 from autospine.core.errors import DataError
+from autospine.dataset_conversion.intensities import detect_shift, subtract
+from autospine.dataset_conversion.scores import read_scores
+from autospine.dataset_conversion.xvertseg import convert
 from autospine.io.conversion import ConversionOptions
 from autospine.io.images import read_image, read_labels
 from autospine.io.raw_dataset import load_dataset

@@ -1,0 +1,5 @@
+"""``python -m autospine``."""
+
+from autospine.cli.main import main
+
+main()

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from autospine.core.errors import DocumentError
+from autospine.core.plan import Schedule
+from autospine.trainers.checkpoint import EpochRecord, TrainingState, load_checkpoint, save_checkpoint
+from autospine.trainers.optimisation import make_optimiser
+from autospine.weights import load_tensors, save_tensors, set_weights
+
+RECORD = EpochRecord(0, 0.01, 1.0, 1.5, 0.25, 0.25, 1, 2.0)
+
+
+def trained(schedule, steps=3):
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    optimiser = make_optimiser(network, schedule)
+    for _ in range(steps):
+        step(network, optimiser)
+    return network, optimiser
+
+
+def step(network, optimiser):
+    optimiser.zero_grad()
+    network(torch.ones(1, 3)).square().sum().backward()
+    optimiser.step()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_restored_training_goes_on_bit_for_bit(tmp_path, name):
+    schedule = Schedule(optimiser=name)
+    network, optimiser = trained(schedule)
+    state = TrainingState("task", (RECORD,), {"scale": 1024.0})
+    save_checkpoint(tmp_path / "latest.safetensors", network, optimiser, state)
+    other, other_optimiser = trained(schedule, steps=0)
+    assert load_checkpoint(tmp_path / "latest.safetensors", other, other_optimiser) == state
+    assert state.next_epoch == 1
+    for _ in range(2):
+        step(network, optimiser)
+        step(other, other_optimiser)
+    assert torch.equal(network.weight, other.weight)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    network, optimiser = trained(Schedule())
+    path = tmp_path / "latest.safetensors"
+    save_checkpoint(path, network, optimiser, TrainingState("task"))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DocumentError, match=r"latest\.safetensors.*cannot be read"):
+        load_checkpoint(path, network, optimiser)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_tensors(path, torch.nn.Linear(3, 2).state_dict())
+    with pytest.raises(DocumentError, match="do not fit"):
+        set_weights(torch.nn.Linear(4, 2), load_tensors(path)[0], path)
+
+
+def test_the_header_survives(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {"task": "hash"})
+    tensors, header = load_tensors(tmp_path / "x.safetensors")
+    assert header == {"task": "hash"}
+    assert tensors["a"].tolist() == [0, 0]

@@ -1,0 +1,133 @@
+import itertools
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from autospine.core.errors import AutospineError, TrainingError
+from autospine.core.geometry import Grid, Orientation
+from autospine.core.trace import Trace
+from autospine.preprocessed import StoredCase, save_case
+from autospine.sampling import CaseFiles, PatchLoader, PatchRequest, batches, patch_start, read_patch
+
+SHAPE = (12, 10, 8)
+REQUEST = PatchRequest(
+    patch=(6, 6, 6), final_patch=(4, 4, 4), batch_size=2, foreground_share=0.33, padding=(-2.0,)
+)
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Two stored cases; in each the intensity tells case and voxel."""
+    grid = Grid(SHAPE, (1.0, 1.0, 1.0))
+    orientation = Orientation.to_canonical(grid)
+    trace = Trace(grid, orientation, _whole(), (0, 1, 2), SHAPE)
+    for number, name in enumerate(("first", "second")):
+        image = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(1, *SHAPE) / 1000 + number
+        labels = np.zeros(SHAPE, dtype=np.int8)
+        labels[9:11, 7:9, 2 + number] = 1 + number
+        save_case(tmp_path, StoredCase(name, trace, "hash"), image, labels, (4, 4, 4))
+    return [CaseFiles(tmp_path, "first"), CaseFiles(tmp_path, "second")]
+
+
+def _whole():
+    from autospine.core.geometry import Box
+
+    return Box.whole(SHAPE)
+
+
+def loader(cases, start=0, workers=1, request=REQUEST, seed=(1, 2)):
+    return PatchLoader(cases, request, seed, start, workers)
+
+
+def test_a_batch_has_the_announced_shapes_and_types(cases):
+    batch = loader(cases).batch(0)
+    assert batch["image"].shape == (2, 1, 6, 6, 6)
+    assert batch["image"].dtype == np.float32
+    assert batch["labels"].shape == (2, 6, 6, 6)
+    assert batch["labels"].dtype == np.int8
+    assert set(batch["cases"]) <= {"first", "second"}
+
+
+def test_a_batch_depends_on_its_number_alone(cases):
+    again = loader(cases, start=5).generate_train_batch()
+    np.testing.assert_array_equal(loader(cases).batch(5)["image"], again["image"])
+    assert not np.array_equal(loader(cases).batch(6)["image"], again["image"])
+    other_seed = loader(cases, seed=(1, 3)).batch(5)
+    assert not np.array_equal(other_seed["image"], again["image"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_order_does_not_depend_on_the_number_of_workers(cases, workers):
+    expected = [loader(cases).batch(i)["image"] for i in range(3, 7)]
+    with batches(loader(cases, 3, max(1, workers)), workers) as stream:
+        for image in expected:
+            np.testing.assert_array_equal(next(stream)["image"], image)
+
+
+def test_the_last_samples_of_a_batch_show_the_label_they_are_centred_on(cases):
+    assert [REQUEST.is_foreground(i) for i in range(2)] == [False, True]
+    for index in range(20):
+        labels = loader(cases).batch(index)["labels"][1]
+        assert labels[1:5, 1:5, 1:5].any(), "the label must survive the crop to the final patch"
+
+
+def test_patches_reach_over_the_border_only_by_what_is_cropped_away():
+    rng = np.random.default_rng(0)
+    starts = np.array([patch_start(SHAPE, REQUEST, None, rng) for _ in range(500)])
+    assert starts.min(axis=0).tolist() == [-1, -1, -1]
+    assert (starts.max(axis=0) + 6).tolist() == [13, 11, 9]
+    assert patch_start(SHAPE, REQUEST, (0, 0, 0), rng) == (-1, -1, -1)
+    assert patch_start(SHAPE, REQUEST, (11, 9, 7), rng) == (7, 5, 3)
+
+
+def test_a_case_smaller_than_the_patch_lies_wholly_inside_it():
+    request = PatchRequest((9, 9, 9), (9, 9, 9), 1, 0.0, (0.0,))
+    start = patch_start((4, 9, 12), request, None, np.random.default_rng(0))
+    assert start[0] <= 0
+    assert start[0] + 9 >= 4
+    assert start[1] == 0
+
+
+def test_a_flat_patch_is_one_slice_through_the_labelled_voxel(cases):
+    request = PatchRequest((6, 6), (4, 4), 2, 1.0, (-2.0,))
+    batch = loader(cases, request=request).batch(0)
+    assert batch["image"].shape == (2, 1, 6, 6)
+    assert all(labels.any() for labels in batch["labels"])
+
+
+def test_what_lies_outside_the_scan_is_padding(cases):
+    case = cases[0].open()
+    patch = read_patch(case.image, (-2, 0, 0), (4, 4, 4), (-2.0,))
+    assert (patch[:, :2] == -2).all()
+    np.testing.assert_allclose(patch[0, 2:, 0, 0], case.image[0, :2, 0, 0])
+    assert (read_patch(case.labels, (-2, 0, 0), (4, 4, 4), 0)[:2] == 0).all()
+
+
+def test_a_previous_stage_is_cut_out_at_the_same_place(cases, tmp_path):
+    from autospine.io.store import save_array
+
+    for files in cases:
+        save_array(tmp_path / "previous" / f"{files.identifier}.b2nd", files.open().labels[...])
+    with_previous = [CaseFiles(f.folder, f.identifier, tmp_path / "previous") for f in cases]
+    batch = loader(with_previous).batch(3)
+    np.testing.assert_array_equal(batch["previous"], batch["labels"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_case_is_named(cases, workers):
+    missing = [CaseFiles(cases[0].folder, "absent")]
+    with batches(loader(missing), workers) as stream, pytest.raises(AutospineError, match="absent"):
+        next(stream)
+
+
+# The loader's own thread complains as well, as batchgenerators has it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_killed_worker_is_reported_with_a_remedy(cases):
+    with batches(loader(cases), 1) as stream:
+        next(stream)
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        with pytest.raises(TrainingError, match=r"worker died.*-9.*--schedule.workers"):
+            list(itertools.islice(stream, 100))
