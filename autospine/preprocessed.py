@@ -26,7 +26,7 @@ from scipy import ndimage
 from autospine.core.errors import DocumentError, ImageError
 from autospine.core.trace import Trace
 from autospine.io import documents
-from autospine.io.files import atomic_path
+from autospine.io.files import atomic_path, storage_errors
 from autospine.io.store import open_array, save_array
 
 Locations = Mapping[int, NDArray[np.int32]]
@@ -88,7 +88,8 @@ def save_case(
         StorageError: The disk refuses.
     """
     document, image_path, labels_path, locations_path = _paths(folder, case.identifier)
-    document.unlink(missing_ok=True)  # from now on the case is incomplete
+    with storage_errors(document):
+        document.unlink(missing_ok=True)  # from now on the case is incomplete
     # Half a patch a side: a patch anywhere touches few chunks and reads little that it does not need.
     chunks = (1,) * (3 - len(patch)) + tuple(max(1, -(-n // 2)) for n in patch)
     save_array(image_path, image.astype(np.float16), (1, *chunks))
