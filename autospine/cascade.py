@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from autospine.core.errors import UsageError
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder
@@ -36,9 +34,8 @@ def prepare_previous_stage(
             if path.is_file():
                 continue
             prediction = _load(source, identifier, configuration)
-            class_map = prediction.logits.argmax(axis=0).astype(np.int8)
             trace = open_case(data, identifier).trace
-            save_array(path, resample_previous(class_map, prediction.trace, trace))
+            save_array(path, resample_previous(prediction.class_map(), prediction.trace, trace))
 
 
 def _load(source: Path, identifier: str, configuration: Configuration) -> Prediction:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from autospine.cascade import prepare_previous_stage
 from autospine.core.cost import cost_table
 from autospine.core.dataset import Dataset
 from autospine.core.errors import DataError, UsageError
@@ -27,6 +28,7 @@ from autospine.record import Journal, recorded_dataset
 from autospine.registry import find
 from autospine.reporting import Reporter
 from autospine.splits import Splits, make_splits
+from autospine.training import Sharing, run_trainings
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,7 @@ def plan_and_train(run: Run, planning: PlanOptions, training: TrainingOptions) -
     run.reporter.say(cost_table(plan, fingerprint, len(training.folds) or training.split))
     with run.journal.step("preprocess"):
         preprocess(run, plan)
-    for configuration in plan.configurations:
-        with run.journal.step(f"train {configuration.name}"):
-            train(run, plan, splits, configuration, training.folds or range(training.split), training.device)
+    train(run, plan, splits, plan.configurations, training.folds or range(training.split), training.device)
     if training.folds and len(set(training.folds)) < training.split:
         return None
     with run.journal.step("find best"):
@@ -257,24 +257,29 @@ def fold_task(
 
 
 def train(
-    run: Run, plan: Plan, splits: Splits, configuration: Configuration, folds: Sequence[int], device: str
+    run: Run,
+    plan: Plan,
+    splits: Splits,
+    configurations: Sequence[Configuration],
+    folds: Sequence[int],
+    device: str,
 ) -> None:
-    """Train folds of one configuration, one after the other, and predict their validation cases.
+    """Train folds and predict their validation cases; a cascade waits for its previous stage.
 
     Raises:
         UsageError: A cascade's previous stage has not been trained in all folds.
         TrainingError: A training cannot go on.
     """
-    from autospine.cascade import prepare_previous_stage
-
-    trainer = find("trainers", configuration.trainer)
-    if configuration.previous_stage:
-        prepare_previous_stage(run.folder, plan, splits, configuration)
-    steps = configuration.schedule.epochs * configuration.schedule.steps
-    for fold in folds:
-        task = fold_task(run, plan, splits, configuration, fold, device)
-        with run.reporter.bar(steps, f"{configuration.name} fold {fold}") as advance:
-            trainer(task, advance, run.reporter.say)
+    sharing = Sharing.of(device, cores(), len(splits.folds))
+    first = [c for c in configurations if c.previous_stage is None]
+    cascades = [c for c in configurations if c.previous_stage is not None]
+    for wave in filter(None, (first, cascades)):
+        for configuration in wave:
+            if configuration.previous_stage:
+                prepare_previous_stage(run.folder, plan, splits, configuration)
+        tasks = [fold_task(run, plan, splits, c, fold, device) for c in wave for fold in folds]
+        with run.journal.step(f"train {' '.join(c.name for c in wave)}"):
+            run_trainings(tasks, sharing, run.reporter)
 
 
 def find_best(run: Run, plan: Plan) -> Choice:

@@ -8,8 +8,6 @@ Workers only read and crop; augmentation happens batched on the training device.
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from numpy.typing import NDArray
 
 from autospine.core.errors import AutospineError, TrainingError
+from autospine.io.parallel import end_with_parent
 from autospine.io.store import open_array
 from autospine.preprocessed import PreprocessedCase, open_case
 
@@ -88,7 +87,7 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
     def generate_train_batch(self) -> Batch:
         """The worker's next batch; an error travels as one, for a dying worker could not say its reason."""
         if self._made == 0 and os.getpid() != self._owner:
-            threading.Thread(target=_end_with, args=(self._owner,), daemon=True).start()
+            end_with_parent()
         index = self.start + self.thread_id + self._made * self.number_of_threads_in_multithreaded
         self._made += 1
         try:
@@ -184,13 +183,6 @@ def _labelled_voxel(case: PreprocessedCase, rng: np.random.Generator) -> NDArray
     voxels = case.locations[present[int(rng.integers(len(present)))]]
     voxel: NDArray[Any] = voxels[int(rng.integers(len(voxels)))]
     return voxel
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its training has been killed and so could not stop it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ def schedule_for(budget: Budget) -> Schedule:
         steps=50,
         validation_steps=5,
         optimiser="adamw",
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         weight_decay=1e-2,
         decay_every="step",
-        warmup_steps=50,
+        warmup_steps=20,
     )

@@ -169,7 +169,7 @@ def _run_epoch(
         loss, applied = _training_step(learner, next(training))
         step_losses.append(loss)
         skipped += not applied
-        on_step(f"{learner.name} epoch {epoch + 1}/{schedule.epochs} step {step + 1}/{schedule.steps}")
+        on_step(f"epoch {epoch + 1}/{schedule.epochs}")
     validation_loss, dice = _validate(learner, validation)
     last = learner.state.history[-1].smoothed_dice if learner.state.history else dice
     return EpochRecord(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from autospine.core.table import duration
 from autospine.io.files import atomic_path, write_text
 
 from .checkpoint import EpochRecord
@@ -22,15 +23,6 @@ def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], e
         f"val {record.validation_loss:.4f} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
         f"lr {record.learning_rate:.2e}{skipped} {record.seconds:.1f} s, {duration(left)} left"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``"42 s"``, ``"3 min"``, ``"5.2 h"``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def write_log(path: Path, history: Sequence[EpochRecord]) -> None:

@@ -36,6 +36,6 @@ def train(
     plan = documents.load(opened.folder.plan, Plan)
     chosen = plan.configuration(configuration)
     splits = documents.load(opened.folder.splits, Splits)
-    with opened.journal.step(f"train {configuration}"):
-        pipeline.train(opened, plan, splits, chosen, folds or range(len(splits.folds)), choose_device(device))
+    every = range(len(splits.folds))
+    pipeline.train(opened, plan, splits, [chosen], folds or every, choose_device(device))
     return 0

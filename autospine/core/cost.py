@@ -14,7 +14,7 @@ from typing import Final
 from autospine.core.fingerprint import Fingerprint
 from autospine.core.network_size import family, feature_maps, multiply_adds, parameters
 from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
-from autospine.core.table import number, table
+from autospine.core.table import duration, number, table
 
 #: Seconds of one CPU core per training step: for loading, augmentation and loss; for 10^6 values of
 #: feature maps (memory traffic of normalisation and activation); and for 10^9 multiply-adds of the
@@ -39,9 +39,10 @@ MAPS_PER_GB: Final = {
     ("residual_unet", 2): 135e6 * 12 / 8,
     ("residual_unet", 3): 680e6 * 2 / 8,
 }
-#: Preprocessed voxels: half-precision image and one byte for the label.
+#: Stored voxels: half-precision image and logits, one byte for the label.
 _IMAGE_BYTES: Final = 2
 _LABEL_BYTES: Final = 1
+_LOGIT_BYTES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Cost:
         step_seconds: One training step.
         training_hours: The whole schedule, validation steps included.
         memory_gb: GB on the GPU (or of host memory when training on a CPU) while training.
-        disk_gb: GB of preprocessed cases before compression; all folds share them.
+        disk_gb: GB of preprocessed cases and of out-of-fold logits before compression, all folds together.
     """
 
     parameters: int
+    steps: int
     step_seconds: float
     training_hours: float
     memory_gb: float
@@ -72,25 +74,38 @@ def estimate(plan: Plan, configuration: Configuration, fingerprint: Fingerprint)
     steps = schedule.epochs * (schedule.steps + schedule.validation_steps / 3)
     maps = feature_maps(network, patch, classes, all_heads=True) * configuration.batch_size
     voxels = math.prod(configuration.median_shape) * len(fingerprint.cases)
+    bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * classes
     return Cost(
         parameters=parameters(network, channels, classes),
+        steps=schedule.epochs * schedule.steps,
         step_seconds=seconds,
         training_hours=steps * seconds / 3600,
         memory_gb=maps / MAPS_PER_GB[family(network), network.dimensions],
-        disk_gb=voxels * (_IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES) / 1e9,
+        disk_gb=voxels * bytes_a_voxel / 1e9,
     )
 
 
 def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int) -> str:
     """The cost of training ``folds`` folds of every configuration, as lines of text."""
-    header = ("configuration", "million parameters", "s/step", "h/fold", "GB memory", "GB disk")
-    rows, hours = [], 0.0
-    for configuration in plan.configurations:
-        cost = estimate(plan, configuration, fingerprint)
-        hours += cost.training_hours * folds
-        values = (cost.parameters / 1e6, cost.step_seconds, cost.training_hours, cost.memory_gb, cost.disk_gb)
-        rows.append([configuration.name, *(number(value, 2) for value in values)])
-    return f"{table(header, rows)}\nabout {hours:.1f} hours for {folds} folds of each"
+    header = ("configuration", "parameters", "steps", "s/step", "time/fold", "GB memory", "GB disk")
+    costs = [estimate(plan, configuration, fingerprint) for configuration in plan.configurations]
+    rows = [
+        (
+            configuration.name,
+            f"{cost.parameters / 1e6:.2f} M",
+            str(cost.steps),
+            number(cost.step_seconds, 2),
+            duration(cost.training_hours * 3600),
+            number(cost.memory_gb, 2),
+            number(cost.disk_gb, 2),
+        )
+        for configuration, cost in zip(plan.configurations, costs, strict=True)
+    ]
+    total = duration(3600 * folds * sum(cost.training_hours for cost in costs))
+    disk = sum(cost.disk_gb for cost in costs)
+    return (
+        f"{table(header, rows)}\nabout {total} to train {folds} folds of each, at most {disk:.2f} GB on disk"
+    )
 
 
 def step_seconds(

@@ -23,6 +23,15 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``"42 s"``, ``"3 min"``, ``"5.2 h"``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 def _line(cells: list[str], widths: list[int]) -> str:
     first = cells[0].ljust(widths[0])
     others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]

@@ -36,6 +36,17 @@ class Prediction:
                 f"Logits of shape {self.logits.shape} do not fit a stored grid of {self.trace.shape}."
             )
 
+    def class_map(self) -> NDArray[np.int8]:
+        """The most probable class of each voxel, int8 of shape ``trace.shape``; ties go to the lowest."""
+        best = self.logits[0].astype(np.float32)
+        winner = np.zeros(best.shape, dtype=np.int8)
+        # One class at a time: numpy's argmax over half precision is slow, and a float32 copy large.
+        for index, channel in enumerate(self.logits[1:], start=1):
+            higher = channel > best
+            winner[higher] = index
+            np.maximum(best, channel, out=best)
+        return winner
+
     def save(self, path: Path) -> None:
         """Write ``<path>.b2nd`` (logits, float16) and then ``<path>.json`` (the trace).
 

@@ -147,7 +147,7 @@ class _Scan:
     def _previous_class_map(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Any:
         assert configuration.previous_stage is not None
         previous = self.prediction(configuration.previous_stage, folds)
-        return resample_previous(previous.logits.argmax(axis=0).astype(np.int8), previous.trace, trace)
+        return resample_previous(previous.class_map(), previous.trace, trace)
 
     def _image(self, configuration: Configuration) -> tuple[NDArray[np.float32], Trace]:
         source = preprocessing_source(self.predictor.plan, configuration).name

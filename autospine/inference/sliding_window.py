@@ -14,9 +14,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from autospine.core.plan import Configuration
+from autospine.inference.prediction import to_half
 
 Network = Callable[[Tensor], Tensor]
-_HALF_MAX = 65504.0
 
 
 def predict_logits(
@@ -57,7 +57,7 @@ def predict_logits(
         weights[box] += weight.reshape(weights[box].shape).cpu()
     assert total is not None, "a case has at least one window"
     total /= weights
-    return total[(slice(None), *inner)].clamp_(-_HALF_MAX, _HALF_MAX).half().numpy()
+    return to_half(total[(slice(None), *inner)].numpy())
 
 
 def windows(shape: Sequence[int], patch: Sequence[int], overlap: float) -> Iterator[tuple[slice, ...]]:

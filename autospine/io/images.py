@@ -93,8 +93,11 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
     A MetaImage header (``.mhd``) gets its voxels, uncompressed, in a ``.raw`` file beside it.
 
     Raises:
+        ImageError: There are values that are not finite.
         StorageError: The disk refuses.
     """
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ImageError("NaN or infinite values cannot be written.", where=path)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(grid.spacing[::-1])
     image.SetOrigin(grid.origin)

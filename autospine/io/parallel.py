@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from autospine.core.errors import AutospineError
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
+
+_SECONDS_BETWEEN_LOOKS: Final = 0.25
 
 
 def parallel_map(
@@ -32,7 +37,8 @@ def parallel_map(
         return
     # Spawned processes behave alike on every system and inherit no threads or locks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, end_with_parent)
+    with pool:
         try:
             yield from pool.map(function, tasks)
         except BrokenProcessPool as error:
@@ -42,3 +48,18 @@ def parallel_map(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Let this process end soon after the one that started it, even when that was killed.
+
+    A killed process cannot stop its workers, and what they would still write belongs to its successor.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -67,21 +67,21 @@ DEFAULT: Final = Recipe()
 #: Small lumbar scans around 3 mm that a laptop can learn in minutes.
 DEMO: Final = Recipe(
     field_of_view="lumbar",
-    spacing=(2.6, 3.4),
-    anisotropy=(1.0, 1.3),
+    spacing=(2.4, 3.0),
+    anisotropy=(1.0, 1.2),
     width=(100.0, 130.0),
     front=(35.0, 60.0),
     back=(75.0, 95.0),
     oblique=6.0,
     curvature=(0.7, 1.2),
     scoliosis=8.0,
-    extra_lumbar=0.04,
+    extra_lumbar=0.0,
     extra_thoracic=0.0,
     missing_thoracic=0.0,
-    fractures=0.08,
+    fractures=0.05,
     implants=0.0,
-    osteoporosis=(110.0, 240.0),
-    noise=(8.0, 30.0),
+    osteoporosis=(150.0, 240.0),
+    noise=(6.0, 20.0),
     cut_circle=0.0,
 )
 

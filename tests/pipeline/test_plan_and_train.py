@@ -47,7 +47,7 @@ def test_the_plan_gives_its_reasons(finished_run):
 def test_the_record_names_versions_and_durations(finished_run):
     session = json.loads((finished_run / "run.json").read_text())["sessions"][0]
     assert session["versions"]["torch"]
-    assert {"fingerprint", "preprocess", "train 2d", "find best"} <= set(session["seconds"])
+    assert {"fingerprint", "preprocess", "train 3d_cascade_fullres", "find best"} <= set(session["seconds"])
 
 
 def test_the_same_command_again_changes_nothing(finished_run, dataset, options, capsys):

@@ -160,7 +160,6 @@ def test_only_files_in_their_place_are_described(tmp_path):
     ("scan", "mask", "grid", "kind", "message"),
     [
         (np.full((4, 5, 6), 7, np.int16), None, GRID, ImageError, "value 7"),
-        (np.where(image() == 0, np.nan, image()), None, GRID, ImageError, "NaN"),
         (image(), np.full((4, 5, 6), 9, np.uint8), GRID, LabelError, "9"),
         (image(), np.ones((4, 5, 7), np.uint8), Grid((4, 5, 7), (3.0, 1.0, 1.0)), GeometryError, "4 x 5 x 7"),
         (

@@ -1,8 +1,9 @@
 import io
 
+from autospine.core.table import duration
 from autospine.reporting import Reporter
 from autospine.trainers.checkpoint import EpochRecord
-from autospine.trainers.progress import duration, epoch_line, write_log, write_plot
+from autospine.trainers.progress import epoch_line, write_log, write_plot
 
 
 class Terminal(io.StringIO):
