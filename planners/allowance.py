@@ -52,10 +52,10 @@ class Allowance:
         return f"{self.budget.step_seconds:g} s a step on {self.budget.cores} CPU cores"
 
     def network(self, shape: Topology) -> NetworkSpec:
-        """The network for a topology: residual on a GPU, plain and narrow on a CPU."""
+        """The network for a topology: residual on a GPU, plain and light on a CPU."""
         if self.budget.device == "cuda":
             return rules.unet("residual_unet", shape, (1, 3, 4, 6), 1)
-        return rules.unet("plain_unet", shape, (2,), 2, _CPU_FEATURES)
+        return rules.unet("plain_unet", shape, (1, 2), 1, _CPU_FEATURES)
 
     def share(self, shape: Topology, batch: int) -> float:
         """The part of the budget that a step of ``batch`` patches takes; up to 1 is affordable."""

@@ -102,7 +102,7 @@ def _network(allowance: Allowance, full: Configuration) -> Reason:
     value = f"{full.network.name}, {full.network.features[0]} to {full.network.features[-1]} features"
     if allowance.budget.device == "cuda":
         return Reason("network", value, "residual encoders are nnU-Net's recommended networks since 2024")
-    return Reason("network", value, "the narrowest that fills a CPU's vector registers")
+    return Reason("network", value, "fills a CPU's vector registers; one convolution where voxels are most")
 
 
 def _schedule(full: Configuration) -> Reason:
