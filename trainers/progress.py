@@ -48,12 +48,7 @@ def write_plot(path: Path, title: str, history: Sequence[EpochRecord]) -> None:
     figure = Figure(figsize=(8, 7), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     losses.plot(epochs, [r.training_loss for r in history], label="training loss", color="tab:blue")
-    losses.plot(
-        epochs,
-        [math.nan if r.validation_loss is None else r.validation_loss for r in history],
-        label="validation loss",
-        color="tab:red",
-    )
+    losses.plot(epochs, validation, label="validation loss", color="tab:red")
     losses.set_ylabel("loss")
     dice = losses.twinx()
     dice.plot(epochs, [r.dice for r in history], ":", label="patch Dice", color="tab:green")
