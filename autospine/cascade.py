@@ -20,7 +20,7 @@ def prepare_previous_stage(
     """Store each case's class map of the previous stage on the grid of ``configuration``.
 
     A case's class map comes from the one fold that did not train on it, so that a cascade is trained on
-    mistakes as large as those it will meet. Maps that are there already are kept.
+    mistakes as large as those it will meet. Maps younger than their prediction are kept.
 
     Raises:
         UsageError: The previous stage has not predicted all cases yet.
@@ -31,14 +31,15 @@ def prepare_previous_stage(
         source = folder.validation(configuration.previous_stage, fold)
         for identifier in part.validation:
             path = target / f"{identifier}.b2nd"
-            if path.is_file():
+            _require_predicted(source, identifier, configuration)
+            if path.is_file() and path.stat().st_mtime >= (source / f"{identifier}.nii.gz").stat().st_mtime:
                 continue
-            prediction = _load(source, identifier, configuration)
+            prediction = Prediction.load(source / identifier)
             trace = open_case(data, identifier).trace
             save_array(path, resample_previous(prediction.class_map(), prediction.trace, trace))
 
 
-def _load(source: Path, identifier: str, configuration: Configuration) -> Prediction:
+def _require_predicted(source: Path, identifier: str, configuration: Configuration) -> None:
     # The mask is written after the logits, so its presence says that the prediction is complete.
     if not (source / f"{identifier}.nii.gz").is_file():
         raise UsageError(
@@ -47,4 +48,3 @@ def _load(source: Path, identifier: str, configuration: Configuration) -> Predic
             where=source,
             remedy=f"Train all folds of {configuration.previous_stage} first.",
         )
-    return Prediction.load(source / identifier)

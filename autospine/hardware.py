@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import torch
 
@@ -12,20 +12,24 @@ from autospine.core.errors import UsageError
 from autospine.core.plan import Budget, Device
 
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
-_GB: Final = 1e9
 
 
 def choose_device(wanted: str) -> str:
     """``"auto"`` is the GPU when there is one; anything else must exist.
 
     Raises:
-        UsageError: A GPU is asked for and there is none.
+        UsageError: There is no such device.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("There is no usable CUDA device.", remedy="Use --device cpu or check the driver.")
-    return wanted
+    kind, _, index = wanted.partition(":")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cpu" or (kind == "cuda" and (index or "0").isdigit() and int(index or "0") < count):
+        return wanted
+    raise UsageError(
+        f"There is no device {wanted!r}; this machine has {count} usable CUDA devices.",
+        remedy="Use --device cpu, or check the driver.",
+    )
 
 
 def measure_budget(device: Device | str, gpu_memory: float | None) -> Budget:
@@ -33,11 +37,12 @@ def measure_budget(device: Device | str, gpu_memory: float | None) -> Budget:
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        gpu_memory: GB; None leaves the planner its rules' reference size.
+        gpu_memory: GB to plan for, when the user says so.
     """
-    kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
-    # Rounded, so that the plan of a run is the same after a restart.
-    return Budget(device=kind, gpu_memory=gpu_memory, memory=round(host_memory() / _GB), cores=cores())
+    if not device.startswith("cuda"):
+        return Budget(device="cpu", gpu_memory=gpu_memory, cores=cores())
+    total = torch.cuda.get_device_properties(device).total_memory
+    return Budget(gpu_memory=gpu_memory, device_memory=float(total // 10**9), cores=cores())
 
 
 def cores() -> int:

@@ -6,6 +6,7 @@ nothing; the same call therefore goes on wherever an earlier one was stopped.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,7 +181,7 @@ def make_plan(run: Run, fingerprint: Fingerprint, options: PlanOptions) -> Plan:
     path = run.folder.plan
     if path.is_file() and not run.force:
         known = documents.load(path, Plan)
-        if documents.to_json(known) == documents.to_json(plan):
+        if _decisions(known) == _decisions(plan):
             return known
         raise UsageError(
             "This run was planned with other options.",
@@ -188,6 +189,8 @@ def make_plan(run: Run, fingerprint: Fingerprint, options: PlanOptions) -> Plan:
             remedy="Repeat the options it was started with, use another run folder, "
             "or go on with the plan as it stands by --use-plan.",
         )
+    if run.force:
+        _discard_results(run.folder)
     documents.save(path, plan)
     return plan
 
@@ -196,8 +199,7 @@ def split(run: Run, fingerprint: Fingerprint, folds: int) -> Splits:
     """The folds: read when they are there, else made.
 
     Raises:
-        DataError: There are fewer patients than folds.
-        UsageError: The run folder holds folds of other cases, or another number of them.
+        UsageError: There are fewer patients than folds, or the run folder holds other folds.
     """
     path = run.folder.splits
     if path.is_file() and not run.force:
@@ -289,6 +291,19 @@ def find_best(run: Run, plan: Plan) -> Choice:
         UsageError: No configuration has been trained in a fold that others have been trained in.
     """
     return choose_ensemble(run.folder, run.dataset, plan, workers=run.processes, reporter=run.reporter)
+
+
+def _decisions(plan: Plan) -> str:
+    """A plan without what was there to spend and the reasons: these may differ, as on another machine."""
+    return documents.to_json(replace(plan, budget=Budget(), reasons=()))
+
+
+def _discard_results(folder: RunFolder) -> None:
+    """Delete what was trained for an earlier plan."""
+    for name in ("models", "ensembling", "preprocessed"):
+        shutil.rmtree(folder.root / name, ignore_errors=True)
+    for path in (folder.ensemble, folder.leaderboard):
+        path.unlink(missing_ok=True)
 
 
 def _known_plan(run: Run) -> Plan:

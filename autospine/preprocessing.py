@@ -97,7 +97,7 @@ def preprocess_labels(
         GeometryError: The mask lies on another grid than the scan, by half a voxel or more.
         LabelError: The mask holds values that are neither classes nor ``ignore``.
     """
-    if not volume.grid.same_as(trace.grid, tolerance=0.5 * min(trace.grid.spacing)):
+    if not trace.grid.matches(volume.grid):
         raise GeometryError(
             f"The mask's grid ({_described(volume)}) is not the scan's "
             f"({trace.grid.shape} voxels of {_rounded(trace.grid.spacing)} mm).",

@@ -50,11 +50,11 @@ class Journal:
 
     Args:
         path: Of ``run.json``.
-        record: What stands in it.
+        session: This process's part of it.
     """
 
     path: Path
-    record: RunRecord
+    session: Session
 
     @classmethod
     def begin(cls, path: Path, dataset: Path) -> Journal:
@@ -66,20 +66,20 @@ class Journal:
         """
         earlier = documents.load(path, RunRecord).sessions if path.is_file() else ()
         session = Session(tuple(sys.argv), datetime.now(UTC).isoformat(timespec="seconds"), _versions())
-        journal = cls(path, RunRecord(str(dataset.resolve()), (*earlier, session)))
-        documents.save(path, journal.record)
-        return journal
+        documents.save(path, RunRecord(str(dataset.resolve()), (*earlier, session)))
+        return cls(path, session)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measure a step; its duration is written when it ends well."""
         started = time.monotonic()
         yield
-        session = self.record.sessions[-1]
-        seconds = {**session.seconds, name: round(time.monotonic() - started, 1)}
-        last = replace(session, seconds=seconds)
-        self.record = replace(self.record, sessions=(*self.record.sessions[:-1], last))
-        documents.save(self.path, self.record)
+        seconds = {**self.session.seconds, name: round(time.monotonic() - started, 1)}
+        before, self.session = self.session, replace(self.session, seconds=seconds)
+        # Other folds may be in training beside this one: replace this session, keep theirs.
+        known = documents.load(self.path, RunRecord)
+        others = tuple(session for session in known.sessions if session != before)
+        documents.save(self.path, replace(known, sessions=(*others, self.session)))
 
 
 def recorded_dataset(path: Path) -> Path:

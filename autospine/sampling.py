@@ -186,7 +186,7 @@ def _labelled_voxel(case: PreprocessedCase, rng: np.random.Generator) -> NDArray
 
 
 @contextmanager
-def batches(loader: PatchLoader, workers: int, *, pin_memory: bool = False) -> Iterator[Iterator[Batch]]:
+def batches(loader: PatchLoader, workers: int) -> Iterator[Iterator[Batch]]:
     """The loader's batches in order, made by ``workers`` processes (in this one when 0).
 
     Raises:
@@ -196,7 +196,7 @@ def batches(loader: PatchLoader, workers: int, *, pin_memory: bool = False) -> I
     if workers == 0:
         yield _checked(SingleThreadedAugmenter(loader, None))
         return
-    augmenter = MultiThreadedAugmenter(loader, None, workers, pin_memory=pin_memory, wait_time=0.005)
+    augmenter = MultiThreadedAugmenter(loader, None, workers, wait_time=0.005)
     try:
         yield _checked(_watched(augmenter))
     finally:

@@ -67,10 +67,10 @@ def make_splits(
 def _require_enough(patients: int, folds: int) -> None:
     if folds < 2:
         raise UsageError(
-            f"A cross-validation with {folds} folds is impossible.", remedy="Choose --folds 2 or more."
+            f"A cross-validation with {folds} folds is impossible.", remedy="Choose --split 2 or more."
         )
     if patients < folds:
-        remedy = f"Choose --folds {patients}." if patients >= 2 else "Add cases of other patients."
+        remedy = f"Choose --split {patients}." if patients >= 2 else "Add cases of other patients."
         raise UsageError(
             f"There are {patients} patients for {folds} folds; every fold needs one of its own.",
             remedy=remedy,

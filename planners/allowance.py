@@ -13,6 +13,8 @@ from autospine.core.plan import Budget, NetworkSpec
 from . import rules
 from .rules import Topology
 
+#: The rest of a card's memory goes to the driver, the optimiser and fragmentation.
+_SHARE_OF_A_CARD: Final = 0.85
 #: GB planned for when the GPU's memory is not given: nnU-Net's reference.
 REFERENCE_GB: Final = 8.0
 _MIN_BATCH: Final = 2
@@ -41,8 +43,12 @@ class Allowance:
 
     @property
     def gpu_memory(self) -> float:
-        """GB of GPU memory to plan for."""
-        return REFERENCE_GB if self.budget.gpu_memory is None else self.budget.gpu_memory
+        """GB of GPU memory to plan for: what the user says, else most of what the card has."""
+        if self.budget.gpu_memory is not None:
+            return self.budget.gpu_memory
+        if self.budget.device_memory is not None:
+            return self.budget.device_memory * _SHARE_OF_A_CARD
+        return REFERENCE_GB
 
     @property
     def limit(self) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autospine.core.errors import UsageError
 from autospine.io.documents import from_json, to_json
 from autospine.weights import load_tensors, save_tensors, set_weights
 
@@ -28,7 +29,7 @@ class EpochRecord:
         epoch: Counted from 0.
         learning_rate: At its end.
         training_loss: Mean over the training steps.
-        validation_loss: Mean over the validation steps.
+        validation_loss: Mean over the validation steps; None when there are none or none is finite.
         dice: Mean over the classes of the Dice pooled over the validation patches.
         smoothed_dice: Exponential moving average of ``dice`` (weights 0.9 and 0.1).
         skipped_steps: Steps whose gradients were not finite and were not applied.
@@ -38,7 +39,7 @@ class EpochRecord:
     epoch: int
     learning_rate: float
     training_loss: float
-    validation_loss: float
+    validation_loss: float | None
     dice: float
     smoothed_dice: float
     skipped_steps: int
@@ -57,12 +58,26 @@ class TrainingState:
 
     task: str
     history: tuple[EpochRecord, ...] = ()
-    scaler: Mapping[str, float] = field(default_factory=dict)
+    scaler: Mapping[str, int | float] = field(default_factory=dict)
 
     @property
     def next_epoch(self) -> int:
         """Number of the first epoch that is not finished."""
         return len(self.history)
+
+
+def require_task(found: str, wanted: str, path: Path) -> None:
+    """Refuse what was trained for another plan, split or schedule.
+
+    Raises:
+        UsageError: The tasks differ.
+    """
+    if found != wanted:
+        raise UsageError(
+            "This was trained for another plan, split or schedule.",
+            where=path,
+            remedy="Choose another run folder, or --force to train anew.",
+        )
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, state: TrainingState) -> None:
@@ -79,14 +94,16 @@ def save_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, state:
     save_tensors(path, tensors, {"state": to_json(state)})
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer) -> TrainingState:
+def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, task: str) -> TrainingState:
     """Restore network and optimiser in place.
 
     Raises:
-        DocumentError: The file is damaged or belongs to another network.
+        DocumentError: The file is damaged.
+        UsageError: It belongs to another task.
     """
     tensors, header = load_tensors(path)
     state = from_json(TrainingState, header.get("state", ""), path)
+    require_task(state.task, task, path)
     weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     set_weights(network, weights, path)
     moments: dict[int, dict[str, Tensor]] = {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autospine import losses
-from autospine.core.errors import UsageError
+from autospine.core.errors import TrainingError
 from autospine.core.plan import Schedule
 from autospine.core.run import FoldTask
 from autospine.io.documents import content_hash
@@ -22,7 +22,7 @@ from autospine.networks import build
 from autospine.precision import autocast, choose_precision
 from autospine.weights import load_tensors, save_tensors, set_weights
 
-from .checkpoint import EpochRecord, TrainingState, load_checkpoint, save_checkpoint
+from .checkpoint import EpochRecord, TrainingState, load_checkpoint, require_task, save_checkpoint
 from .dice import class_counts, pooled_dice
 from .optimisation import learning_rate, make_optimiser, set_learning_rate
 from .patches import Example, training_examples, validation_examples
@@ -76,7 +76,7 @@ def train(
 
     Raises:
         UsageError: The folder holds the training of another task.
-        TrainingError: A loader worker died.
+        TrainingError: A loader worker died, or the training diverged.
         StorageError: The disk refuses.
     """
     make_folder(task.output)
@@ -84,10 +84,12 @@ def train(
     with _determinism(task.configuration.schedule):
         learner = _prepare(task)
         if weights.is_file():
-            set_weights(learner.network, load_tensors(weights)[0], weights)
+            tensors, header = load_tensors(weights)
+            require_task(header.get("task", ""), learner.state.task, weights)
+            set_weights(learner.network, tensors, weights)
         else:
             _run_epochs(learner, on_step or (lambda _: None), say or (lambda _: None))
-            save_tensors(weights, learner.network.state_dict(), {"task": _task_hash(task)})
+            save_tensors(weights, learner.network.state_dict(), {"task": learner.state.task})
         learner.network.eval()
         predict_validation_cases(task, learner.network, learner.precision)
     return learner.network
@@ -119,13 +121,7 @@ def _resume(learner: Learner) -> None:
     path = learner.task.output / "checkpoint" / "latest.safetensors"
     if not path.is_file():
         return
-    state = load_checkpoint(path, learner.network, learner.optimiser)
-    if state.task != learner.state.task:
-        raise UsageError(
-            "This folder holds the training of another plan, split or schedule.",
-            where=learner.task.output,
-            remedy="Choose another run folder, or delete this one to train it anew.",
-        )
+    state = load_checkpoint(path, learner.network, learner.optimiser, learner.state.task)
     if state.scaler:
         learner.scaler.load_state_dict(dict(state.scaler))
     learner.state = state
@@ -142,8 +138,7 @@ def _run_epochs(learner: Learner, on_step: OnStep, say: Callable[[str], None]) -
         for epoch in range(first, schedule.epochs):
             record = _run_epoch(learner, epoch, training, validation, on_step)
             history = (*learner.state.history, record)
-            scaler = {k: float(v) for k, v in learner.scaler.state_dict().items()}
-            learner.state = replace(learner.state, history=history, scaler=scaler)
+            learner.state = replace(learner.state, history=history, scaler=learner.scaler.state_dict())
             path = output / "checkpoint" / "latest.safetensors"
             save_checkpoint(path, learner.network, learner.optimiser, learner.state)
             write_log(output / "log.jsonl", history)
@@ -170,6 +165,12 @@ def _run_epoch(
         step_losses.append(loss)
         skipped += not applied
         on_step(f"epoch {epoch + 1}/{schedule.epochs}")
+    if skipped == schedule.steps:
+        raise TrainingError(
+            f"The training diverged: in epoch {epoch + 1} no step had finite gradients.",
+            where=learner.task.output,
+            remedy="Lower --schedule.learning-rate or try --schedule.precision fp32, in another run folder.",
+        )
     validation_loss, dice = _validate(learner, validation)
     last = learner.state.history[-1].smoothed_dice if learner.state.history else dice
     return EpochRecord(
@@ -208,10 +209,11 @@ def _stages(learner: Learner, image: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float, float]:
+def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float | None, float]:
     """Mean loss, and the mean Dice of the classes pooled over the validation patches."""
     if learner.schedule.validation_steps == 0:
-        return math.nan, 0.0
+        return None, 0.0
+    learner.network.eval()
     found, counts = [], []
     for _ in range(learner.schedule.validation_steps):
         example = next(validation)
@@ -219,7 +221,8 @@ def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float, f
             stages = _stages(learner, example.image)
             found.append(learner.loss(stages, example.labels))
         counts.append(class_counts(stages[0], example.labels))
-    return float(torch.stack(found).nanmean()), pooled_dice(torch.stack(counts).sum(0))
+    loss = float(torch.stack(found).nanmean())
+    return loss if math.isfinite(loss) else None, pooled_dice(torch.stack(counts).sum(0))
 
 
 class _AllStages(nn.Module):
@@ -252,9 +255,12 @@ def _task_hash(task: FoldTask) -> str:
 
 @contextmanager
 def _determinism(schedule: Schedule) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(schedule.deterministic or before)
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(schedule.deterministic or before[0])
+    # Patches always have the same size, so the fastest convolution is worth looking for once.
+    torch.backends.cudnn.benchmark = not schedule.deterministic
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

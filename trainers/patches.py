@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ def training_examples(task: FoldTask, start: int, device: torch.device) -> Itera
     enlarged = augmentation.enlarged_patch(configuration)
     loader = _loader(task, task.training, enlarged, _TRAINING, start)
     workers = loader.number_of_threads_in_multithreaded
-    with batches(loader, workers, pin_memory=device.type == "cuda") as stream:
+    with batches(loader, workers) as stream:
         yield _augmented(stream, task, start, device)
 
 
@@ -48,7 +47,7 @@ def validation_examples(task: FoldTask, start: int, device: torch.device) -> Ite
     loader = _loader(task, task.validation, task.configuration.patch, _VALIDATION, start, workers=1)
     # One small batch now and then is not worth another process on a machine with few cores.
     workers = 0 if device.type == "cpu" else 1
-    with batches(loader, workers, pin_memory=device.type == "cuda") as stream:
+    with batches(loader, workers) as stream:
         yield (_plain(batch, task, device) for batch in stream)
 
 
@@ -105,8 +104,11 @@ def _plain(batch: Batch, task: FoldTask, device: torch.device) -> Example:
 
 
 def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    arrays: dict[str, Any] = {key: value for key, value in batch.items() if key != "cases"}
-    return {key: torch.as_tensor(value).to(device, non_blocking=True) for key, value in arrays.items()}
+    tensors = {key: torch.as_tensor(value) for key, value in batch.items() if key != "cases"}
+    if device.type == "cpu":
+        return tensors
+    # Only from pinned memory does a copy run beside the computation.
+    return {key: value.pin_memory().to(device, non_blocking=True) for key, value in tensors.items()}
 
 
 def _mix(*parts: int) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from autospine.core.table import duration
+from autospine.core.table import duration, number
 from autospine.io.files import atomic_path, write_text
 
 from .checkpoint import EpochRecord
@@ -20,7 +21,7 @@ def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], e
     skipped = f" skipped {record.skipped_steps}" if record.skipped_steps else ""
     return (
         f"{name} epoch {record.epoch + 1}/{epochs} loss {record.training_loss:.4f} "
-        f"val {record.validation_loss:.4f} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
+        f"val {number(record.validation_loss, 4)} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
         f"lr {record.learning_rate:.2e}{skipped} {record.seconds:.1f} s, {duration(left)} left"
     )
 
@@ -43,10 +44,11 @@ def write_plot(path: Path, title: str, history: Sequence[EpochRecord]) -> None:
     from matplotlib.figure import Figure
 
     epochs = [record.epoch + 1 for record in history]
+    validation = [math.nan if r.validation_loss is None else r.validation_loss for r in history]
     figure = Figure(figsize=(8, 7), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     losses.plot(epochs, [r.training_loss for r in history], label="training loss", color="tab:blue")
-    losses.plot(epochs, [r.validation_loss for r in history], label="validation loss", color="tab:red")
+    losses.plot(epochs, validation, label="validation loss", color="tab:red")
     losses.set_ylabel("loss")
     dice = losses.twinx()
     dice.plot(epochs, [r.dice for r in history], ":", label="patch Dice", color="tab:green")

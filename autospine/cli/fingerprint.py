@@ -21,31 +21,23 @@ def fingerprint(
 
     Args:
         dataset: Folder of a converted (or any nnU-Net v2 raw) data set.
-        output: Run folder to write fingerprint.json to, or the file itself.
+        output: Run folder to write fingerprint.json to.
         workers: Processes, each with one case in memory; one per core by default.
         force: Replace a fingerprint of other data.
         quiet: Say nothing but the result.
         json: Print the fingerprint as JSON.
     """
     from autospine.cli.console import say, say_json
-    from autospine.cli.documents import replaceable
-    from autospine.fingerprinting import fingerprint_dataset
-    from autospine.hardware import cores
-    from autospine.io import documents
-    from autospine.io.raw_dataset import load_dataset
+    from autospine.pipeline import Run, make_fingerprint
     from autospine.reporting import Reporter
 
-    path = output if output.suffix == ".json" else output / "fingerprint.json"
-    loaded = load_dataset(dataset)
-    with Reporter(quiet=quiet).bar(len(loaded.training), "fingerprint") as advance:
-        made = fingerprint_dataset(loaded, workers or cores(), advance)
-    replaceable(path, documents.to_json(made), force=force)
-    documents.save(path, made)
+    run = Run.open(output, Reporter(quiet=quiet), dataset, workers=workers, force=force)
+    made = make_fingerprint(run)
     if json:
         say_json(made)
     elif not quiet:
         counts = made.level_counts
         levels = ", ".join(f"{made.labels.names[value]} {count}" for value, count in counts.items())
         say(f"{len(made.cases)} cases; scans that show each label: {levels}")
-        say(f"Plan: autospine plan {path}")
+        say(f"Plan: autospine plan {output}")
     return 0

@@ -51,6 +51,7 @@ def plan_and_train(
 
     from autospine.cli.console import say, say_json
     from autospine.cli.overrides import override
+    from autospine.core.errors import UsageError
     from autospine.core.plan import Configuration
     from autospine.hardware import choose_device, measure_budget
     from autospine.pipeline import PlanOptions, Run, TrainingOptions
@@ -60,6 +61,11 @@ def plan_and_train(
     def adapt(configuration: Configuration) -> Configuration:
         return replace(configuration, schedule=override(configuration.schedule, schedule))
 
+    if use_plan and (configurations or schedule != ScheduleOverrides()):
+        raise UsageError(
+            "With --use-plan the plan.json counts as it stands.",
+            remedy="Leave out --configurations and --schedule.*, or edit plan.json.",
+        )
     chosen_device = choose_device(device)
     budget = replace(measure_budget(chosen_device, gpu_memory), step_seconds=step_seconds)
     run = Run.open(output, Reporter(quiet=quiet), dataset, workers=workers, force=force)

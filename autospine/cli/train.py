@@ -13,6 +13,7 @@ def train(
     configuration: str,
     *,
     folds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
+    split: int = 5,
     device: str = "auto",
     quiet: bool = False,
 ) -> int:
@@ -22,20 +23,21 @@ def train(
         run: The run folder.
         configuration: One of the plan's, e.g. 3d_fullres.
         folds: Folds to train, e.g. 0 1; all by default.
+        split: Number of folds of the cross-validation, the same in every call.
         device: auto, cpu, cuda or cuda:1.
         quiet: Say nothing.
     """
     from autospine import pipeline
+    from autospine.core.fingerprint import Fingerprint
     from autospine.core.plan import Plan
     from autospine.hardware import choose_device
     from autospine.io import documents
     from autospine.reporting import Reporter
-    from autospine.splits import Splits
 
     opened = pipeline.Run.open(run, Reporter(quiet=quiet))
     plan = documents.load(opened.folder.plan, Plan)
     chosen = plan.configuration(configuration)
-    splits = documents.load(opened.folder.splits, Splits)
+    splits = pipeline.split(opened, documents.load(opened.folder.fingerprint, Fingerprint), split)
     every = range(len(splits.folds))
     pipeline.train(opened, plan, splits, [chosen], folds or every, choose_device(device))
     return 0

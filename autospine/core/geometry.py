@@ -163,6 +163,10 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(3, 8).T
         return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance)
 
+    def matches(self, other: Grid) -> bool:
+        """Whether a mask on ``other`` belongs to a scan on this grid: headers may round, by half a voxel."""
+        return self.same_as(other, tolerance=0.5 * min(self.spacing))
+
 
 @dataclass(frozen=True)
 class Orientation:

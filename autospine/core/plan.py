@@ -23,15 +23,15 @@ class Budget:
 
     Args:
         device: Where the networks will run.
-        gpu_memory: GB of GPU memory; None lets the planner take the reference size of its rules.
-        memory: GB of host memory.
+        gpu_memory: GB of GPU memory to plan for, when the user says so.
+        device_memory: GB that the GPU in this machine has; None on a CPU or when unknown.
         cores: CPU cores that may be used.
         step_seconds: Time one CPU training step may take; bounds networks planned for a CPU.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
     gpu_memory: float | None = None
-    memory: float = 16.0
+    device_memory: float | None = None
     cores: int = 2
     step_seconds: float = 0.5
 
@@ -201,7 +201,6 @@ class Configuration:
         batch_dice: Whether the Dice term pools the whole batch.
         previous_stage: Configuration whose prediction enters as extra one-hot channels.
         image_order: Spline order the image is resampled with.
-        logits_order: Spline order the logits are resampled with.
         separate_axis_ratio: Anisotropy above which the coarse axis is resampled alone with order 0;
             None never does.
         schedule: The training.
@@ -222,7 +221,6 @@ class Configuration:
     batch_dice: bool
     previous_stage: str | None = None
     image_order: int = 3
-    logits_order: int = 1
     separate_axis_ratio: float | None = 3.0
     schedule: Schedule = field(default_factory=Schedule)
     trainer: str = "default"

@@ -20,7 +20,7 @@ class RunFolder:
 
     @property
     def record(self) -> Path:
-        """Versions, command lines, device and timings."""
+        """Command lines, versions and timings."""
         return self.root / "run.json"
 
     @property

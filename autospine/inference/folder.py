@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autospine.core.errors import AutospineError, DataError, StorageError
+import torch
+
+from autospine.core.errors import AutospineError, StorageError
 from autospine.inference.predictor import Predictor
+from autospine.io.checks import check_image
 from autospine.io.documents import save
 from autospine.io.files import make_folder
 from autospine.io.images import read_image, write_image
@@ -91,16 +94,16 @@ def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilitie
     started = time.monotonic()
     try:
         volume = read_image(scan.path)
-        if volume.array.min() == volume.array.max():
-            raise DataError(
-                f"All voxels have the value {volume.array.min()}.", where=scan.path, remedy="Export it again."
-            )
+        check_image(volume, scan.path)
         members = predictor.predict_members(volume)
         labels = predictor.merge(members)
     except StorageError:
         raise
     except AutospineError as error:
         return ScanReport(scan.name, str(scan.path), None, error=str(error))
+    except torch.cuda.OutOfMemoryError:
+        remedy = "The GPU's memory does not suffice: free it, or use --device cpu."
+        return ScanReport(scan.name, str(scan.path), None, error=remedy)
     for configuration, prediction in members.items() if probabilities else ():
         assert probabilities is not None
         prediction.save(probabilities / configuration / scan.name)

@@ -51,13 +51,20 @@ def predict_logits(
         patch = padded[(slice(None), *box)].reshape(1, padded.shape[0], *configuration.patch).to(device)
         logits = _mean_logits(networks, patch, flips) * weight
         if total is None:
-            total = torch.zeros((logits.shape[0], *padded.shape[1:]), dtype=torch.float32)
+            total = _accumulator((logits.shape[0], *padded.shape[1:]), device)
         target = total[(slice(None), *box)]
-        target += logits.reshape(target.shape).cpu()
+        target += logits.reshape(target.shape).to(total.device)
         weights[box] += weight.reshape(weights[box].shape).cpu()
     assert total is not None, "a case has at least one window"
-    total /= weights
-    return to_half(total[(slice(None), *inner)].numpy())
+    total /= weights.to(total.device)
+    return to_half(total[(slice(None), *inner)].cpu().numpy())
+
+
+def _accumulator(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Zeros of ``shape`` on the GPU while they leave it half of its free memory, else on the CPU."""
+    if device.type == "cuda" and 8 * math.prod(shape) > torch.cuda.mem_get_info(device)[0]:
+        device = torch.device("cpu")
+    return torch.zeros(tuple(shape), dtype=torch.float32, device=device)
 
 
 def windows(shape: Sequence[int], patch: Sequence[int], overlap: float) -> Iterator[tuple[slice, ...]]:

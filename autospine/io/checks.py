@@ -46,7 +46,7 @@ def check_mask(mask: Volume, grid: Grid, labels: LabelSchema, where: Path) -> No
     """Refuse a mask that does not belong to a scan on ``grid`` or holds undeclared values.
 
     Raises:
-        GeometryError: Shape or spacing differ. Origin and direction may: nnU-Net tolerates that, too.
+        GeometryError: The two do not describe the same lattice.
         LabelError: There are values that ``labels`` does not declare.
     """
     if mask.grid.shape != grid.shape:
@@ -61,6 +61,12 @@ def check_mask(mask: Volume, grid: Grid, labels: LabelSchema, where: Path) -> No
             f"the scan's {_by(grid.spacing)} mm.",
             where=where,
             remedy="Correct the header that is wrong.",
+        )
+    if not grid.matches(mask.grid):
+        raise GeometryError(
+            "The mask's origin or direction is not the scan's.",
+            where=where,
+            remedy="Correct the header that is wrong, or resample the mask to the scan.",
         )
     unknown = sorted(present_values(mask.array) - set(labels.names))
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,9 +109,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete temporary files that killed processes left anywhere below ``folder``."""
+    """Delete temporary files that killed processes left anywhere below ``folder``.
+
+    Those of processes that are still alive stay: another fold may be in training beside this one.
+    """
     for leftover in folder.rglob(".partial-*"):
+        if _owner_lives(leftover.name):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _owner_lives(name: str) -> bool:
+    found = re.match(r"\.partial-(\d+)-", name)
+    if found is None or os.name != "posix":
+        return False
+    if int(found[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from autospine.core.errors import DocumentError
+from autospine.core.errors import DocumentError, UsageError
 from autospine.core.plan import Schedule
 from autospine.trainers.checkpoint import EpochRecord, TrainingState, load_checkpoint, save_checkpoint
 from autospine.trainers.optimisation import make_optimiser
 from autospine.weights import load_tensors, save_tensors, set_weights
 
 RECORD = EpochRecord(0, 0.01, 1.0, 1.5, 0.25, 0.25, 1, 2.0)
+WITHOUT_VALIDATION = EpochRecord(1, 0.01, 1.0, None, 0.0, 0.2, 0, 2.0)
 
 
 def trained(schedule, steps=3):
@@ -32,7 +33,7 @@ def test_a_restored_training_goes_on_bit_for_bit(tmp_path, name):
     state = TrainingState("task", (RECORD,), {"scale": 1024.0})
     save_checkpoint(tmp_path / "latest.safetensors", network, optimiser, state)
     other, other_optimiser = trained(schedule, steps=0)
-    assert load_checkpoint(tmp_path / "latest.safetensors", other, other_optimiser) == state
+    assert load_checkpoint(tmp_path / "latest.safetensors", other, other_optimiser, "task") == state
     assert state.next_epoch == 1
     for _ in range(2):
         step(network, optimiser)
@@ -46,7 +47,33 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     save_checkpoint(path, network, optimiser, TrainingState("task"))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DocumentError, match=r"latest\.safetensors.*cannot be read"):
-        load_checkpoint(path, network, optimiser)
+        load_checkpoint(path, network, optimiser, "task")
+
+
+def test_a_checkpoint_of_another_task_is_refused_before_its_weights_are_used(tmp_path):
+    network, optimiser = trained(Schedule())
+    path = tmp_path / "latest.safetensors"
+    save_checkpoint(path, network, optimiser, TrainingState("task"))
+    other, other_optimiser = trained(Schedule(), steps=0)
+    before = other.weight.clone()
+    with pytest.raises(UsageError, match="another plan"):
+        load_checkpoint(path, other, other_optimiser, "another task")
+    assert torch.equal(other.weight, before)
+
+
+def test_loss_scaling_goes_on_where_it_stopped(tmp_path):
+    network, optimiser = trained(Schedule())
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    state = TrainingState("task", (RECORD, WITHOUT_VALIDATION), scaler.state_dict())
+    save_checkpoint(tmp_path / "latest.safetensors", network, optimiser, state)
+    loaded = load_checkpoint(tmp_path / "latest.safetensors", network, optimiser, "task")
+    assert loaded == state
+    restored = torch.amp.GradScaler("cpu")
+    restored.load_state_dict(dict(loaded.scaler))
+    restored.scale(network(torch.ones(1, 3)).sum()).backward()
+    restored.step(optimiser)
+    restored.update()
+    assert restored.get_scale() == 64.0
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

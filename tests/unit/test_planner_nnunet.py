@@ -61,7 +61,7 @@ def test_everything_but_the_shapes_is_nnunet_default():
     plan = nnunet.plan(golden_plans.fingerprint([(1, 1, 1)] * 20, [(320, 250, 250)] * 20, 4), Budget())
     full = plan.configuration("3d_fullres")
     assert (full.crop, full.padding, full.mirror_axes) == ("nonzero", (0.0,), (0, 1, 2))
-    assert (full.image_order, full.logits_order, full.separate_axis_ratio) == (3, 1, 3.0)
+    assert (full.image_order, full.separate_axis_ratio) == (3, 3.0)
     assert (full.normalisation[0].lower, full.normalisation[0].upper) == (-60.0, 1200.0)
     assert full.schedule.epochs * full.schedule.steps == 250_000
     flat = plan.configuration("2d")

@@ -180,12 +180,13 @@ def test_unusable_cases_are_refused(tmp_path, scan, mask, grid, kind, message):
         check_case(case, LabelSchema({0: "background", 1: "L1", 2: "L2"}))
 
 
-def test_sound_cases_pass_even_when_only_the_origins_differ(tmp_path):
+@pytest.mark.parametrize(("shift", "sound"), [(0.1, True), (9.0, False)])
+def test_a_masks_origin_may_only_be_rounded(tmp_path, shift, sound):
     dataset = load_dataset(make(tmp_path))
-    write_image(
-        dataset.training[0].label,
-        np.ones((4, 5, 6), np.uint8),
-        Grid(GRID.shape, GRID.spacing, (9.0, 0.0, 0.0)),
-    )
-    for case in dataset.training:
+    case = dataset.training[0]
+    write_image(case.label, np.ones((4, 5, 6), np.uint8), Grid(GRID.shape, GRID.spacing, (shift, 0.0, 0.0)))
+    if sound:
         check_case(case, dataset.labels)
+    else:
+        with pytest.raises(GeometryError, match="origin or direction"):
+            check_case(case, dataset.labels)

@@ -75,7 +75,7 @@ def test_too_few_patients_are_refused_with_a_remedy():
     cases = [case("a", "p"), case("b", "p"), case("c", "q")]
     with pytest.raises(UsageError) as caught:
         make_splits(cases, {}, folds=3)
-    assert "--folds 2" in caught.value.remedy
+    assert "--split 2" in caught.value.remedy
     with pytest.raises(UsageError, match="1 folds"):
         make_splits(cases, {}, folds=1)
     with pytest.raises(UsageError, match="0 patients"):
