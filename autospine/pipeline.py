@@ -195,8 +195,8 @@ def make_plan(run: Run, fingerprint: Fingerprint, options: PlanOptions) -> Plan:
     return plan
 
 
-def split(run: Run, fingerprint: Fingerprint, folds: int) -> Splits:
-    """The folds: read when they are there, else made.
+def split(run: Run, fingerprint: Fingerprint, folds: int | None = None) -> Splits:
+    """The folds: read when they are there, else made; five where their number does not matter.
 
     Raises:
         UsageError: There are fewer patients than folds, or the run folder holds other folds.
@@ -205,7 +205,8 @@ def split(run: Run, fingerprint: Fingerprint, folds: int) -> Splits:
     if path.is_file() and not run.force:
         known = documents.load(path, Splits)
         cases = {case.identifier for case in run.dataset.training}
-        if {c for fold in known.folds for c in fold.validation} != cases or len(known.folds) != folds:
+        same_cases = {c for fold in known.folds for c in fold.validation} == cases
+        if not same_cases or folds not in (None, len(known.folds)):
             raise UsageError(
                 "The folds in this run folder are of other cases or of another number.",
                 where=path,
@@ -213,7 +214,7 @@ def split(run: Run, fingerprint: Fingerprint, folds: int) -> Splits:
             )
         return known
     levels = {case.identifier: case.levels for case in fingerprint.cases}
-    result = make_splits(run.dataset.training, levels, folds)
+    result = make_splits(run.dataset.training, levels, folds or 5)
     documents.save(path, result)
     return result
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autospine.core.errors import DocumentError
-from autospine.io.files import atomic_path
+from autospine.io.files import atomic_path, write_failure
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
@@ -21,7 +21,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, str(temporary), metadata=dict(header or {}))
+        try:
+            save_file(contiguous, str(temporary), metadata=dict(header or {}))
+        except SafetensorError as error:
+            raise write_failure(path, str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 def demo(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo"),
-    scans: int = 12,
-    unseen: int = 4,
+    scans: int = 24,
+    unseen: int = 6,
     seed: int = 7,
     device: str = "auto",
 ) -> int:
@@ -60,9 +60,9 @@ def demo_commands(output: Path, scans: int, unseen: int, seed: int, device: str)
 
 # Long enough for a phantom, far too short for a real data set.
 _QUICK_SCHEDULE: Sequence[str] = (
-    *("--schedule.epochs", "10"),
-    *("--schedule.steps", "25"),
-    *("--schedule.validation-steps", "4"),
+    *("--schedule.epochs", "12"),
+    *("--schedule.steps", "30"),
+    *("--schedule.validation-steps", "2"),
 )
 
 

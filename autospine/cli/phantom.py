@@ -33,7 +33,7 @@ def phantom(
         count: Scans to train on.
         test: Scans of the test split.
         seed: Other seeds give other patients.
-        recipe: demo makes small lumbar scans around 3 mm, default everything the clinic sends.
+        recipe: demo makes small lumbar scans just below 4 mm, default everything the clinic sends.
         view: Part of the column in view, instead of the recipe's own.
         preview: Also draw a picture of every scan, in the folder preview.
         force: Replace phantoms made with other settings.

@@ -13,7 +13,7 @@ def train(
     configuration: str,
     *,
     folds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
-    split: int = 5,
+    split: int | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> int:
@@ -23,7 +23,7 @@ def train(
         run: The run folder.
         configuration: One of the plan's, e.g. 3d_fullres.
         folds: Folds to train, e.g. 0 1; all by default.
-        split: Number of folds of the cross-validation, the same in every call.
+        split: Number of folds of the cross-validation, when no call has decided on it yet; 5 by default.
         device: auto, cpu, cuda or cuda:1.
         quiet: Say nothing.
     """

@@ -14,7 +14,7 @@ from autospine.phantom.recipe import Recipe
 
 #: Between which landmarks the upper and the lower border of a field of view lie.
 _REGIONS: Final[dict[str, tuple[tuple[str, str], tuple[str, str]]]] = {
-    "lumbar": (("T10", "L1"), ("S1", "S3")),
+    "lumbar": (("T11", "L1"), ("S1", "S3")),
     "thoracolumbar": (("T3", "T9"), ("L3", "S3")),
     "thoracic": (("C6", "T3"), ("T10", "L2")),
     "cervical": (("skull", "C2"), ("C7", "T6")),

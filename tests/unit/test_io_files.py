@@ -1,6 +1,8 @@
 import errno
 import os
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -126,9 +128,21 @@ def test_folders_may_exist(tmp_path):
 
 
 def test_leftovers_are_removed_everywhere(tmp_path):
-    (tmp_path / "deep" / ".partial-3-folder").mkdir(parents=True)
-    (tmp_path / "deep" / ".partial-3-folder" / "x").write_text("")
-    (tmp_path / "deep" / ".partial-4-a.b2nd").write_text("")
+    (tmp_path / "deep" / ".partial-99999999-folder").mkdir(parents=True)
+    (tmp_path / "deep" / ".partial-99999999-folder" / "x").write_text("")
+    (tmp_path / "deep" / ".partial-99999998-a.b2nd").write_text("")
     (tmp_path / "deep" / "a.b2nd").write_text("")
     remove_partial(tmp_path)
     assert [p.name for p in tmp_path.rglob("*")] == ["deep", "a.b2nd"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process can be asked whether it lives")
+def test_what_a_living_process_is_writing_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        theirs = tmp_path / f".partial-{other.pid}-a.b2nd"
+        theirs.write_text("")
+        remove_partial(tmp_path)
+        assert theirs.exists()
+        other.communicate(b"\n")
+    remove_partial(tmp_path)
+    assert not theirs.exists()

@@ -203,9 +203,11 @@ def test_masks_with_fractions_are_refused(tmp_path):
 def test_metaimages_with_nan_are_refused(tmp_path):
     values = np.zeros((4, 5, 6), np.float32)
     values[0, 0, :2] = np.nan, np.inf
-    write_image(tmp_path / "a.mha", values, GRID)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "a.mha"))
     with pytest.raises(ImageError, match="2 NaN or infinite"):
         read_image(tmp_path / "a.mha")
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_image(tmp_path / "b.mha", values, GRID)
 
 
 def test_real_scans_agree_with_nibabel(sample_data):

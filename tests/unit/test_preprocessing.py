@@ -239,7 +239,7 @@ def test_finished_cases_are_kept(dataset, tmp_path):
     run(dataset, out)
     before = modified(out)
     (out / "case1.json").unlink()  # as if killed before its end
-    (out / ".partial-77-case1.b2nd").write_bytes(b"half")
+    (out / ".partial-99999999-case1.b2nd").write_bytes(b"half")
     run(dataset, out)
     after = modified(out)
     assert [name for name in before if before[name] != after[name]] == ["case1.json"]

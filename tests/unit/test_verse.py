@@ -297,7 +297,7 @@ def test_damaged_and_outdated_results_are_made_anew(tmp_path):
     before = content(target)
     (target / "imagesTr" / "verse004_0000.nii.gz").write_bytes(b"damaged")
     (target / "conversion" / "verse005.json").write_text("{")
-    (target / "labelsTr" / ".partial-1-verse005.nii.gz").write_bytes(b"left by a killed process")
+    (target / "labelsTr" / ".partial-99999999-verse005.nii.gz").write_bytes(b"left by a killed process")
     assert convert(source, target, OPTIONS).reused == 0
     assert content(target) == before
     write(source / "derivatives/sub-verse004/sub-verse004_seg-vert_msk.nii.gz", 21)
