@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from autospine.cli.main import run
 from autospine.core.ensemble import Ensemble
@@ -72,3 +73,23 @@ def test_a_cascade_waits_for_all_folds_of_its_previous_stage(dataset, options, t
     assert run(["train", str(folder), "3d_lowres", "--device", "cpu", "--quiet"]) == 0
     assert run(["train", str(folder), cascade, "--folds", "1", "--device", "cpu", "--quiet"]) == 0
     assert (folder / f"models/{cascade}/fold_1/model.safetensors").is_file()
+
+
+def test_the_steps_one_by_one_lead_to_an_ensemble_as_well(dataset, tmp_path):
+    folder = str(tmp_path / "run")
+    assert run(["fingerprint", str(dataset), "-o", folder, "--workers", "1", "--quiet"]) == 0
+    assert run(["plan", folder, "--device", "cpu", "--step-seconds", "0.05", "--quiet"]) == 0
+    shorten(tmp_path / "run" / "plan.json")
+    assert run(["preprocess", folder, "--workers", "1", "--quiet"]) == 0
+    assert run(["train", folder, "3d_lowres", "--split", "2", "--device", "cpu", "--quiet"]) == 0
+    assert run(["find-best", folder, "--workers", "1", "--quiet"]) == 0
+    ensemble = documents.load(tmp_path / "run" / "ensemble.json", Ensemble)
+    assert [member.configuration for member in ensemble.members] == ["3d_lowres"]
+
+
+def shorten(path):
+    """Edit a plan by hand, as a user may: one configuration, one epoch of one step."""
+    plan = documents.load(path, Plan)
+    lowres = plan.configuration("3d_lowres")
+    brief = replace(lowres.schedule, epochs=1, steps=1, validation_steps=0)
+    documents.save(path, replace(plan, configurations=(replace(lowres, schedule=brief),)))
