@@ -5,18 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from autospine.core.errors import AutospineError
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-
-_SECONDS_BETWEEN_LOOKS: Final = 0.25
 
 
 def parallel_map(
@@ -55,11 +52,12 @@ def end_with_parent() -> None:
 
     A killed process cannot stop its workers, and what they would still write belongs to its successor.
     """
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
