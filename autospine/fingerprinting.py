@@ -5,10 +5,8 @@ Shapes and intensities are measured as nnU-Net v2.8.1 measures them, so that its
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ from autospine.cropping import body_box, nonzero_box
 from autospine.intensities import ValueCounts
 from autospine.io.checks import check_image, check_mask
 from autospine.io.images import read_image, read_labels
+from autospine.io.parallel import parallel_map
 
 #: Foreground voxels sampled from all cases together (nnU-Net's number).
 SAMPLES: Final = 100_000_000
@@ -45,7 +44,7 @@ def fingerprint_dataset(
     Args:
         dataset: The data set.
         workers: Processes; 1 stays in this one.
-        on_case: Called with each case's identifier once it is done, in any order.
+        on_case: Called with each case's identifier once it and those before it are done.
         samples: Foreground voxels drawn from all cases together.
 
     Raises:
@@ -55,24 +54,25 @@ def fingerprint_dataset(
     if not dataset.training:
         raise DataError(f"The data set {dataset.name} has no training cases.", remedy="Add scans with masks.")
     each = samples // len(dataset.training)
-    found: dict[str, tuple[CaseFingerprint, ValueCounts]] = {}
-    failures: dict[str, AutospineError] = {}
-    for case, outcome in _outcomes(dataset, workers, each):
+    attempt = partial(_attempt, labels=dataset.labels, samples=each)
+    found: list[tuple[CaseFingerprint, ValueCounts]] = []
+    failures: list[AutospineError] = []
+    outcomes = parallel_map(attempt, dataset.training, workers)
+    for case, outcome in zip(dataset.training, outcomes, strict=True):
         if isinstance(outcome, AutospineError):
-            failures[case.identifier] = outcome
+            failures.append(outcome)
         else:
-            found[case.identifier] = outcome
+            found.append(outcome)
         if on_case is not None:
             on_case(case.identifier)
-    ordered = [case.identifier for case in dataset.training]
     if failures:
-        raise _combined([failures[name] for name in ordered if name in failures])
+        raise _combined(failures)
     return Fingerprint(
         dataset=dataset.name,
         labels=dataset.labels,
         channels=dataset.channels,
-        cases=tuple(found[name][0] for name in ordered),
-        foreground=(_pooled([found[name][1] for name in ordered]),),
+        cases=tuple(case for case, _ in found),
+        foreground=(_pooled([counts for _, counts in found]),),
     )
 
 
@@ -112,27 +112,6 @@ def analyse(case: Case, labels: LabelSchema, samples: int) -> tuple[CaseFingerpr
 
 
 _Outcome = tuple[CaseFingerprint, ValueCounts] | AutospineError
-
-
-def _outcomes(dataset: Dataset, workers: int, samples: int) -> Iterator[tuple[Case, _Outcome]]:
-    if workers <= 1:
-        for case in dataset.training:
-            yield case, _attempt(case, dataset.labels, samples)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(dataset.training)), mp_context=context) as pool:
-        pending: dict[Future[_Outcome], Case] = {
-            pool.submit(_attempt, case, dataset.labels, samples): case for case in dataset.training
-        }
-        for done in as_completed(pending):
-            try:
-                yield pending[done], done.result()
-            except BrokenProcessPool as error:
-                raise AutospineError(
-                    "A worker process died while reading the scans, most likely for want of memory.",
-                    where=dataset.name,
-                    remedy="Use fewer workers.",
-                ) from error
 
 
 def _attempt(case: Case, labels: LabelSchema, samples: int) -> _Outcome:

@@ -10,6 +10,7 @@ import torch
 
 from autospine.core.errors import UsageError
 from autospine.core.plan import Budget, Device
+from autospine.io.parallel import cores
 
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
@@ -43,11 +44,6 @@ def measure_budget(device: Device | str, gpu_memory: float | None) -> Budget:
         return Budget(device="cpu", gpu_memory=gpu_memory, cores=cores())
     total = torch.cuda.get_device_properties(device).total_memory
     return Budget(gpu_memory=gpu_memory, device_memory=float(total // 10**9), cores=cores())
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host_memory() -> int:

@@ -20,9 +20,9 @@ from autospine.core.plan import Budget, Configuration, Plan
 from autospine.core.run import FoldTask, RunFolder
 from autospine.ensembling import Choice, choose_ensemble
 from autospine.fingerprinting import fingerprint_dataset
-from autospine.hardware import cores
 from autospine.io import documents
 from autospine.io.files import make_folder, remove_partial
+from autospine.io.parallel import cores
 from autospine.io.raw_dataset import load_dataset
 from autospine.preprocessing import preprocess_dataset
 from autospine.record import Journal, recorded_dataset

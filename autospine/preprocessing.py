@@ -61,7 +61,7 @@ def preprocess_image(volume: Volume, configuration: Configuration) -> tuple[NDAr
     orientation = Orientation.to_canonical(volume.grid)
     canonical = volume.reoriented(orientation)
     box = _crop_box(canonical, configuration.crop)
-    stored_order = Orientation(configuration.axes, (False, False, False))
+    stored_order = Orientation.permutation(configuration.axes)
     cropped = canonical.cropped(box).reoriented(stored_order)
     spacing = cropped.grid.spacing
     target = [t or s for t, s in zip(configuration.spacing, spacing, strict=True)]
@@ -105,7 +105,7 @@ def preprocess_labels(
         )
     indices = _channel_indices(volume.array[0], classes, ignore)
     canonical = trace.orientation.apply(indices)[trace.box.slices]
-    stored = Orientation(trace.axes, (False, False, False)).apply(canonical)
+    stored = Orientation.permutation(trace.axes).apply(canonical)
     return resample_labels(stored, trace.shape, trace.separate_axis)
 
 
@@ -125,7 +125,7 @@ def resample_previous(labels: NDArray[np.int8], previous: Trace, trace: Trace) -
     """
     if previous.grid != trace.grid:
         raise GeometryError("The previous stage's prediction belongs to another scan.")
-    canonical = Orientation(previous.axes, (False, False, False)).invert(labels)
+    canonical = Orientation.permutation(previous.axes).invert(labels)
     matrices: list[FloatMatrix] = []
     outside: list[NDArray[np.bool_]] = []
     for axis in range(3):
@@ -136,7 +136,7 @@ def resample_previous(labels: NDArray[np.int8], previous: Trace, trace: Trace) -
     result = sample_labels(np.ascontiguousarray(canonical), matrices)
     for axis, beyond in enumerate(outside):
         np.moveaxis(result, axis, 0)[beyond] = 0
-    return np.ascontiguousarray(Orientation(trace.axes, (False, False, False)).apply(result))
+    return np.ascontiguousarray(Orientation.permutation(trace.axes).apply(result))
 
 
 def normalise(channel: NDArray[Any], normalisation: Normalisation) -> NDArray[np.float32]:

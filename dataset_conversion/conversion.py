@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from autospine.core.errors import DataError
 from autospine.io import documents
 from autospine.io.conversion import REPORT, BrokenCase, ConversionOptions, ConversionReport
 from autospine.io.files import make_folder, remove_partial
-from autospine.io.parallel import parallel_map
+from autospine.io.parallel import cores, parallel_map
 from autospine.io.raw_dataset import image_path, label_path
 
 from .scans import Discovery, SourceScan
@@ -57,7 +56,7 @@ def run(discovery: Discovery, target: Path, options: ConversionOptions) -> Conve
 
 
 def _outcomes(scans: Sequence[SourceScan], target: Path, options: ConversionOptions) -> Iterator[Outcome]:
-    workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
+    workers = options.workers or min(cores(), _MOST_WORKERS)
     results = parallel_map(partial(_attempt, target=target), scans, workers)
     # None: no bar when the output is no terminal.
     return iter(tqdm(results, total=len(scans), unit="case", disable=options.quiet or None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,6 +44,7 @@ def evaluate(
     from autospine.evaluation import report as reports
     from autospine.evaluation.scores import Coding
     from autospine.io import documents
+    from autospine.io.parallel import cores
     from autospine.io.raw_dataset import load_dataset
     from autospine.reporting import Reporter
 
@@ -59,7 +59,7 @@ def evaluate(
         reference,
         meaning,
         tolerance=tolerance,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or cores(),
         allow_missing=allow_missing,
         patients=patients,
         reporter=Reporter(quiet=quiet or json),

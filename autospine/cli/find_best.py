@@ -37,8 +37,8 @@ def find_best(
     from autospine.core.plan import Plan
     from autospine.core.run import RunFolder
     from autospine.ensembling import choose_ensemble
-    from autospine.hardware import cores
     from autospine.io import documents
+    from autospine.io.parallel import cores
     from autospine.io.raw_dataset import load_dataset
     from autospine.record import recorded_dataset
     from autospine.reporting import Reporter

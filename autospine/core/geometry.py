@@ -210,6 +210,11 @@ class Orientation:
         )
 
     @classmethod
+    def permutation(cls, axes: tuple[int, int, int]) -> Orientation:
+        """Axes put into another order, none reversed."""
+        return cls(axes, (False, False, False))
+
+    @classmethod
     def to_canonical(cls, grid: Grid) -> Orientation:
         """The orientation that brings arrays on ``grid`` to superior, posterior, left.
 

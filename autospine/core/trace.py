@@ -35,7 +35,7 @@ class Trace:
     def cropped_grid(self) -> Grid:
         """The grid before resampling: oriented, cropped and in stored axis order."""
         canonical = self.orientation.apply_grid(self.grid).cropped(self.box)
-        return Orientation(self.axes, (False, False, False)).apply_grid(canonical)
+        return Orientation.permutation(self.axes).apply_grid(canonical)
 
     @property
     def stored_grid(self) -> Grid:
@@ -64,7 +64,7 @@ class Trace:
         Returns:
             Array of the scan's own shape, contiguous.
         """
-        canonical = Orientation(self.axes, (False, False, False)).invert(array)
+        canonical = Orientation.permutation(self.axes).invert(array)
         full = np.full(self.orientation.apply_grid(self.grid).shape, fill, dtype=array.dtype)
         full[self.box.slices] = canonical
         return np.ascontiguousarray(self.orientation.invert(full))

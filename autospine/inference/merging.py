@@ -46,7 +46,7 @@ class Sampler:
     def of(cls, prediction: Prediction) -> Sampler:
         """Prepare a prediction; the logits are not copied."""
         trace = prediction.trace
-        logits = Orientation(trace.axes, (False, False, False)).invert(prediction.logits)
+        logits = Orientation.permutation(trace.axes).invert(prediction.logits)
 
         def matrix(axis: int) -> FloatMatrix:
             voxels = np.arange(trace.box.start[axis], trace.box.stop[axis])

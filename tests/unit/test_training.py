@@ -1,7 +1,8 @@
 import pytest
 
 from autospine.core.errors import UsageError
-from autospine.hardware import choose_device, cores, host_memory, measure_budget
+from autospine.hardware import choose_device, host_memory, measure_budget
+from autospine.io.parallel import cores
 from autospine.training import Sharing
 
 
