@@ -11,19 +11,38 @@ from typing import Any
 from numpy.typing import NDArray
 
 from autospine import __version__
-from autospine.core.dataset import LabelSchema
+from autospine.core.column_report import Decoding
+from autospine.core.dataset import Case
 from autospine.core.errors import DocumentError, GeometryError
+from autospine.core.geometry import Triple
 from autospine.core.plan import Plan
 from autospine.core.run import RunFolder
+from autospine.core.volume import Volume
+from autospine.evaluation.identification import strict_hits
 from autospine.evaluation.overlap import Overlap, overlaps
+from autospine.inference.decoding import Decoded, decode_sequence, found_in_mask
 from autospine.inference.export import export_combinations
-from autospine.inference.prediction import Prediction
+from autospine.inference.prediction import Prediction, stored_files
 from autospine.io import documents
 from autospine.io.images import read_labels
 from autospine.postprocessing import variants
+from autospine.vertebrae.centroids import body_centres
 
 #: Names of the configurations that predict together, in the plan's order.
 Combination = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A combination and how its names are decided.
+
+    Args:
+        members: Names of the configurations.
+        decoding: Voxel by voxel or for the column as a whole.
+    """
+
+    members: Combination
+    decoding: Decoding = "argmax"
 
 
 @dataclass(frozen=True)
@@ -31,22 +50,42 @@ class CandidateTask:
     """One case to score.
 
     Args:
-        reference: Its reference mask.
+        case: With its reference mask and the bodies' centres that are given.
         predictions: Where each configuration's out-of-fold prediction stands, without suffix.
-        combinations: What to merge, with equal weights, and score.
-        classes: Label value of each output channel.
-        labels: What the values mean.
+        contenders: What to merge, with equal weights, name and score.
+        plan: What the predictions were made by.
         cache: Document that keeps the result.
-        post_processed: Whether every post-processing variant of a combination is scored, not its mask alone.
+        post_processed: Whether every post-processing variant of a mask is scored, not the mask alone.
     """
 
-    reference: Path
+    case: Case
     predictions: Mapping[str, Path]
-    combinations: tuple[Combination, ...]
-    classes: tuple[int, ...]
-    labels: LabelSchema
+    contenders: tuple[Contender, ...]
+    plan: Plan
     cache: Path
     post_processed: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one contender reached in one case.
+
+    Args:
+        counts: By variant (one, the mask itself, unless post-processed): voxel counts by label.
+        identified: Reference vertebrae that are named right and stand in their place (``strict_hits``).
+        vertebrae: Reference vertebrae.
+        invented: Names given to what is no such vertebra in the reference.
+    """
+
+    counts: tuple[dict[int, Overlap], ...]
+    identified: int = 0
+    vertebrae: int = 0
+    invented: int = 0
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every reference vertebra is identified and nothing else was named."""
+        return self.identified == self.vertebrae and self.invented == 0
 
 
 @dataclass(frozen=True)
@@ -55,18 +94,25 @@ class CaseCounts:
 
     Args:
         inputs: Hash of everything it was counted from.
-        counts: By combination and then by variant (one, the mask itself, unless post-processed): voxel
-            counts by label.
+        scored: By contender.
     """
 
     inputs: str
-    counts: tuple[tuple[dict[int, Overlap], ...], ...]
+    scored: tuple[Scored, ...]
 
 
 def all_combinations(names: Sequence[str], largest: int | None = None) -> tuple[Combination, ...]:
     """Every non-empty combination of at most ``largest`` names, the simplest first."""
     sizes = range(1, min(largest or len(names), len(names)) + 1)
     return tuple(chosen for size in sizes for chosen in combinations(names, size))
+
+
+def all_contenders(plan: Plan, names: Sequence[str], largest: int | None = None) -> tuple[Contender, ...]:
+    """Every combination, voxel by voxel and, where a member has learnt centres, as a column."""
+    chosen = all_combinations(names, largest)
+    centred = {c.name for c in plan.configurations if c.centres and plan.column is not None}
+    columns = [Contender(members, "sequence") for members in chosen if centred & set(members)]
+    return (*map(Contender, chosen), *columns)
 
 
 def find_predictions(folder: RunFolder, plan: Plan) -> dict[str, dict[str, Path]]:
@@ -105,7 +151,7 @@ def seconds_per_case(folder: RunFolder, configuration: str) -> float | None:
 
 
 def score_case(task: CandidateTask) -> CaseCounts:
-    """Merge, export and score one case; done before from the same inputs, it is read from the cache.
+    """Merge, export, name and score one case; done before from the same inputs, it is read from the cache.
 
     Raises:
         GeometryError: A prediction does not lie on the reference's grid.
@@ -116,37 +162,84 @@ def score_case(task: CandidateTask) -> CaseCounts:
     known = _known(task.cache)
     if known is not None and known.inputs == inputs:
         return known
-    reference = read_labels(task.reference)
+    assert task.case.label is not None
+    reference = read_labels(task.case.label)
     members = {name: Prediction.load(path) for name, path in task.predictions.items()}
     for name, member in members.items():
         if not member.trace.grid.matches(reference.grid):
             raise GeometryError(
                 f"The prediction {task.predictions[name]} does not lie on this reference's grid.",
-                where=task.reference,
+                where=task.case.label,
                 remedy="The data set was changed after the training: train again or restore its files.",
             )
-    weights = [dict.fromkeys(chosen, 1.0) for chosen in task.combinations]
-    masks = export_combinations(members, weights, task.classes)
-    result = CaseCounts(inputs, tuple(_counts(task, mask, reference.array[0]) for mask in masks))
+    centres = _reference_centres(task, reference)
+    masks = _argmax_masks(task, members)
+    scored = tuple(
+        _scored(task, _named(task, contender, members, masks), reference, centres)
+        for contender in task.contenders
+    )
+    result = CaseCounts(inputs, scored)
     documents.save(task.cache, result)
     return result
 
 
-def _counts(
-    task: CandidateTask, mask: NDArray[Any], reference: NDArray[Any]
-) -> tuple[dict[int, Overlap], ...]:
-    labels, ignore = task.labels.foreground, task.labels.ignore
+def _argmax_masks(
+    task: CandidateTask, members: Mapping[str, Prediction]
+) -> Mapping[Combination, NDArray[Any]]:
+    """Masks of the combinations decided voxel by voxel; each member is resampled once for all of them."""
+    chosen = [contender.members for contender in task.contenders if contender.decoding == "argmax"]
+    if not chosen:
+        return {}
+    weights = [dict.fromkeys(names, 1.0) for names in chosen]
+    return dict(zip(chosen, export_combinations(members, weights, task.plan.classes), strict=True))
+
+
+def _named(
+    task: CandidateTask,
+    contender: Contender,
+    members: Mapping[str, Prediction],
+    masks: Mapping[Combination, NDArray[Any]],
+) -> tuple[NDArray[Any], Mapping[int, Triple]]:
+    """A contender's mask and the centres of its vertebrae by label value."""
+    if contender.decoding == "sequence":
+        chosen = [members[name] for name in contender.members]
+        decoded: Decoded = decode_sequence(chosen, [1.0] * len(chosen), task.plan)
+        return decoded.labels, {v.label: v.centre for v in decoded.column.vertebrae}
+    mask = masks[contender.members]
+    grid = members[contender.members[0]].trace.grid
+    return mask, {v.label: v.centre for v in found_in_mask(mask, grid, task.plan)}
+
+
+def _scored(
+    task: CandidateTask,
+    named: tuple[NDArray[Any], Mapping[int, Triple]],
+    reference: Volume,
+    centres: Mapping[int, Triple],
+) -> Scored:
+    mask, found = named
+    labels, ignore = task.plan.labels.foreground, task.plan.labels.ignore
     masks = variants(mask, labels) if task.post_processed else (mask,)
-    return tuple(overlaps(variant, reference, labels, ignore) for variant in masks)
+    counts = tuple(overlaps(variant, reference.array[0], labels, ignore) for variant in masks)
+    names = task.plan.labels.vertebrae
+    true = {names[value]: centre for value, centre in centres.items()}
+    called = {names[value]: centre for value, centre in found.items()}
+    return Scored(counts, len(strict_hits(true, called)), len(true), len(called.keys() - true.keys()))
+
+
+def _reference_centres(task: CandidateTask, reference: Volume) -> dict[int, Triple]:
+    """Bodies' centres by label value, of the vertebrae in the reference mask: given, or found in the mask."""
+    counts = overlaps(reference.array[0], reference.array[0], tuple(task.plan.labels.vertebrae))
+    given = {value: centre for value, centre in task.case.centroids.items() if value in counts}
+    missing = [value for value in counts if value not in given]
+    return {**given, **body_centres(reference.array[0], reference.grid, missing)}
 
 
 def _inputs(task: CandidateTask) -> str:
-    members = {
-        name: [_state(path.with_name(path.name + suffix)) for suffix in (".b2nd", ".json")]
-        for name, path in task.predictions.items()
-    }
-    choice = (task.combinations, task.classes, task.post_processed, __version__)
-    return documents.content_hash(members, _state(task.reference), choice, task.labels)
+    assert task.case.label is not None
+    members = {name: [_state(p) for p in stored_files(path)] for name, path in task.predictions.items()}
+    plan = task.plan.classes, task.plan.labels, task.plan.column, task.plan.partial
+    choice = task.contenders, task.post_processed, __version__
+    return documents.content_hash(members, _state(task.case.label), task.case.centroids, plan, choice)
 
 
 def _state(path: Path) -> int:

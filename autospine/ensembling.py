@@ -1,4 +1,4 @@
-"""Which trained configurations predict together: the best of all combinations in cross-validation."""
+"""Which trained configurations predict together and how names are decided: the best in cross-validation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from autospine import postprocessing
 from autospine.candidates import (
     CandidateTask,
-    Combination,
-    all_combinations,
+    Contender,
+    Scored,
+    all_contenders,
     find_predictions,
     score_case,
     seconds_per_case,
@@ -107,33 +108,37 @@ def choose_ensemble(
     cases, left_out = _common_cases(dataset, predictions, folder)
     patients = {case.identifier: case.group for case in cases}
     scorer = _Scorer(folder, plan, cases, predictions, workers, reporter or Reporter(quiet=True))
-    combinations = all_combinations(list(predictions), largest)
-    counts = scorer.score(combinations, post_processed=False)
-    scores = {c: {case: counts[case][i][0] for case in counts} for i, c in enumerate(combinations)}
+    contenders = all_contenders(plan, list(predictions), largest)
+    scored = scorer.score(contenders, post_processed=False)
+    scores = {c: {case: scored[case][i] for case in scored} for i, c in enumerate(contenders)}
     models = {n: Model(folder.trained_folds(n), seconds_per_case(folder, n)) for n in predictions}
     ensemble = choose(scores, plan.labels, patients, models, tolerance)
-    winner = tuple(member.configuration for member in ensemble.members)
+    winner = Contender(tuple(member.configuration for member in ensemble.members), ensemble.decoding)
     variants = scorer.score((winner,), post_processed=True)
-    ensemble = post_process(ensemble, {case: variants[case][0] for case in variants}, plan.labels, patients)
+    counts = {case: variants[case][0].counts for case in variants}
+    ensemble = post_process(ensemble, counts, plan.labels, patients)
     documents.save(folder.ensemble, ensemble)
-    write_text(folder.leaderboard, leaderboard.as_csv(ensemble.leaderboard, ensemble.cases, ensemble.name))
+    row = next(c for c in ensemble.leaderboard if Contender(c.members, c.decoding) == winner)
+    write_text(folder.leaderboard, leaderboard.as_csv(ensemble.leaderboard, ensemble.cases, row))
     return Choice(ensemble, left_out)
 
 
 def choose(
-    scores: Mapping[Combination, Mapping[str, Counts]],
+    scores: Mapping[Contender, Mapping[str, Scored]],
     labels: LabelSchema,
     patients: Mapping[str, str],
     models: Mapping[str, Model],
     tolerance: float = TOLERANCE,
 ) -> Ensemble:
-    """The combination with the highest mean Dice over all (case, reference label) pairs.
+    """The combination with the highest mean Dice, under the decoding that names more vertebrae right.
 
-    Of the combinations whose means are no more than ``tolerance`` below the highest, those with the
-    fewest members are preferred; of these the best is taken, and of equal ones the first.
+    For each decoding, of the combinations whose mean Dice over all (case, reference label) pairs is no more
+    than ``tolerance`` below the highest, those with the fewest members are preferred; of these the best
+    is taken, and of equal ones the first. Between the decodings' best, the share of vertebrae identified
+    decides, and then the mean Dice.
 
     Args:
-        scores: Voxel counts by label, by combination and case; simpler combinations come first.
+        scores: By contender and case; simpler combinations come first.
         labels: What the values mean.
         patients: Patient of each case; they are what the confidence intervals resample.
         models: Folds and cost of each configuration.
@@ -142,26 +147,21 @@ def choose(
     Raises:
         DataError: No case shows a label.
     """
-    board = [
-        Candidate(
-            members,
-            _estimate(counts, patients),
-            _region_means(counts, labels),
-            _total([models[name].seconds for name in members]),
-        )
-        for members, counts in scores.items()
-    ]
-    best = max(candidate.score.mean for candidate in board)
-    close = [candidate for candidate in board if candidate.score.mean >= best - tolerance]
-    chosen = min(close, key=lambda candidate: (len(candidate.members), -candidate.score.mean))
+    board = [_candidate(contender, cases, labels, patients, models) for contender, cases in scores.items()]
     ranked = tuple(sorted(board, key=lambda candidate: -candidate.score.mean))
+    decodings = dict.fromkeys(candidate.decoding for candidate in board)
+    best = [_best([c for c in board if c.decoding == decoding], tolerance) for decoding in decodings]
+    chosen = max(best, key=lambda c: (_mean_identified(c), c.score.mean))
+    rivals = [candidate for candidate in ranked if candidate.decoding == chosen.decoding]
     cases = len(next(iter(scores.values())))
+    reason = _reason(chosen, rivals, cases, tolerance)
     return Ensemble(
         members=tuple(Member(name, models[name].folds) for name in chosen.members),
         score=chosen.score,
         cases=cases,
         leaderboard=ranked,
-        reason=_reason(chosen, ranked, cases, tolerance),
+        reason=" ".join(filter(None, (reason, _comparison(chosen, best)))),
+        decoding=chosen.decoding,
     )
 
 
@@ -202,28 +202,26 @@ class _Scorer:
     reporter: Reporter
 
     def score(
-        self, combinations: tuple[Combination, ...], *, post_processed: bool
-    ) -> dict[str, tuple[tuple[Counts, ...], ...]]:
-        """By case, combination and variant: voxel counts by label."""
-        tasks = [self._task(case, combinations, post_processed) for case in self.cases]
-        what = "post-processing" if post_processed else f"{len(combinations)} combinations"
-        result: dict[str, tuple[tuple[Counts, ...], ...]] = {}
+        self, contenders: tuple[Contender, ...], *, post_processed: bool
+    ) -> dict[str, tuple[Scored, ...]]:
+        """By case and contender."""
+        tasks = [self._task(case, contenders, post_processed) for case in self.cases]
+        what = "post-processing" if post_processed else f"{len(contenders)} candidates"
+        result: dict[str, tuple[Scored, ...]] = {}
         with self.reporter.bar(len(tasks), f"score {what}") as advance:
             for case, scored in zip(self.cases, parallel_map(score_case, tasks, self.workers), strict=True):
-                result[case.identifier] = scored.counts
+                result[case.identifier] = scored.scored
                 advance(case.identifier)
         return result
 
-    def _task(self, case: Case, combinations: tuple[Combination, ...], post_processed: bool) -> CandidateTask:
-        assert case.label is not None
-        names = {name for members in combinations for name in members}
+    def _task(self, case: Case, contenders: tuple[Contender, ...], post_processed: bool) -> CandidateTask:
+        names = {name for contender in contenders for name in contender.members}
         place = "post_processing" if post_processed else "combinations"
         return CandidateTask(
-            reference=case.label,
+            case=case,
             predictions={n: of[case.identifier] for n, of in self.predictions.items() if n in names},
-            combinations=combinations,
-            classes=self.plan.classes,
-            labels=self.plan.labels,
+            contenders=contenders,
+            plan=self.plan,
             cache=self.folder.root / "ensembling" / place / f"{case.identifier}.json",
             post_processed=post_processed,
         )
@@ -248,6 +246,53 @@ def _common_cases(
         )
     known = {case.identifier for case in cases}
     return cases, tuple(case.identifier for case in dataset.training if case.identifier not in known)
+
+
+def _candidate(
+    contender: Contender,
+    cases: Mapping[str, Scored],
+    labels: LabelSchema,
+    patients: Mapping[str, str],
+    models: Mapping[str, Model],
+) -> Candidate:
+    counts = {case: scored.counts[0] for case, scored in cases.items()}
+    named = {case: scored for case, scored in cases.items() if scored.vertebrae}
+    hits = [float(i < scored.identified) for scored in named.values() for i in range(scored.vertebrae)]
+    groups = [patients[case] for case, scored in named.items() for _ in range(scored.vertebrae)]
+    return Candidate(
+        contender.members,
+        _estimate(counts, patients),
+        _region_means(counts, labels),
+        _total([models[name].seconds for name in contender.members]),
+        contender.decoding,
+        estimate(hits, groups),
+        float(np.mean([scored.all_right for scored in named.values()])) if named else None,
+    )
+
+
+def _best(board: Sequence[Candidate], tolerance: float) -> Candidate:
+    highest = max(candidate.score.mean for candidate in board)
+    close = [candidate for candidate in board if candidate.score.mean >= highest - tolerance]
+    return min(close, key=lambda candidate: (len(candidate.members), -candidate.score.mean))
+
+
+def _mean_identified(candidate: Candidate) -> float:
+    return 0.0 if candidate.identified is None else candidate.identified.mean
+
+
+def _comparison(chosen: Candidate, best: Sequence[Candidate]) -> str:
+    """What either decoding reaches, where there is a choice."""
+    others = [candidate for candidate in best if candidate is not chosen]
+    if not others:
+        return ""
+    text = "; ".join(map(_in_words, (chosen, *others))) + "."
+    return text[0].upper() + text[1:]
+
+
+def _in_words(candidate: Candidate) -> str:
+    way = "as a column" if candidate.decoding == "sequence" else "voxel by voxel"
+    share, dice = _mean_identified(candidate), candidate.score.mean
+    return f"named {way}, {candidate.name} identifies {share:.4f} of the vertebrae at Dice {dice:.4f}"
 
 
 def _region_means(counts: Mapping[str, Counts], labels: LabelSchema) -> dict[str, float]:

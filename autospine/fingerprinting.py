@@ -5,7 +5,8 @@ Shapes and intensities are measured as nnU-Net v2.8.1 measures them, so that its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
@@ -25,6 +26,7 @@ from autospine.intensities import ValueCounts
 from autospine.io.checks import check_image, check_mask
 from autospine.io.images import read_image, read_labels
 from autospine.io.parallel import parallel_map
+from autospine.vertebrae.centroids import body_centres
 
 #: Foreground voxels sampled from all cases together (nnU-Net's number).
 SAMPLES: Final = 100_000_000
@@ -91,6 +93,8 @@ def analyse(case: Case, labels: LabelSchema, samples: int) -> tuple[CaseFingerpr
     cropped, foreground = (orientation.invert(a[box.slices]) for a in (voxels, levels > 0))
     counts = ValueCounts.sampled(cropped[foreground], samples)
     extents = _extents(levels, labels)
+    centres = _centres(case, truth, labels, extents)
+    cut = {v: part for v, part in extents.items() if _touches(part, scan.grid.shape)}
     background, bone = _percentiles(voxels, (0.5, 99.9))
     return (
         CaseFingerprint(
@@ -101,11 +105,15 @@ def analyse(case: Case, labels: LabelSchema, samples: int) -> tuple[CaseFingerpr
             shape_body=_triple(body.shape),
             orientation=_codes(orientation),
             levels=tuple(extents),
-            cut_levels=tuple(v for v, part in extents.items() if _touches(part, scan.grid.shape)),
+            cut_levels=tuple(cut),
             spine_extent=_spine_extent(extents, scan.grid.spacing),
-            body_pitch=_pitch(case, truth, labels, extents),
+            body_pitch=_pitch({labels.vertebrae[v]: c for v, c in centres.items()}),
             background_hu=background,
             plausible_hu=_plausible(background, bone),
+            end_cut_levels=tuple(v for v, part in cut.items() if _touches_end(part, scan.grid.shape)),
+            patient=case.group,
+            centres=centres,
+            volumes=_volumes(levels, tuple(extents), scan.grid.spacing),
         ),
         counts,
     )
@@ -163,6 +171,10 @@ def _touches(part: Box, shape: Sequence[int]) -> bool:
     return min(part.start) == 0 or any(b == n for b, n in zip(part.stop, shape, strict=True))
 
 
+def _touches_end(part: Box, shape: Sequence[int]) -> bool:
+    return part.start[0] == 0 or part.stop[0] == shape[0]
+
+
 def _spine_extent(extents: dict[int, Box], spacing: Triple) -> Triple:
     if not extents:
         return (0.0, 0.0, 0.0)
@@ -172,20 +184,24 @@ def _spine_extent(extents: dict[int, Box], spacing: Triple) -> Triple:
     return (z, y, x)
 
 
-def _pitch(case: Case, mask: Volume, labels: LabelSchema, extents: dict[int, Box]) -> float | None:
-    """Median distance in mm between neighbours, by the given centroids or else by the masks' centres."""
-    names = labels.vertebrae
-    centres = {names[v]: np.asarray(c) for v, c in case.centroids.items() if v in names}
-    if not centres:
-        for value, part in extents.items():
-            if value in names and not _touches(part, mask.grid.shape):
-                inside = np.argwhere(mask.array[0][part.slices] == value).mean(axis=0) + part.start
-                centres[names[value]] = mask.grid.to_world(inside)
+def _centres(case: Case, mask: Volume, labels: LabelSchema, extents: dict[int, Box]) -> dict[int, Triple]:
+    """Body centres of the vertebrae that occur: the given ones, the others from their mask if it is whole."""
+    seen = {v: part for v, part in extents.items() if v in labels.vertebrae}
+    given = {v: centre for v, centre in case.centroids.items() if v in seen}
+    whole = [v for v, part in seen.items() if v not in given and not _touches(part, mask.grid.shape)]
+    return dict(sorted({**body_centres(mask.array[0], mask.grid, whole), **given}.items()))
+
+
+def _pitch(centres: Mapping[int, Triple]) -> float | None:
+    """Median distance in mm between neighbours, from body centres by anatomical label."""
     pairs = pairwise(sorted(centres, key=anatomy.rank_of))
-    distances = [
-        float(np.linalg.norm(centres[a] - centres[b])) for a, b in pairs if b in anatomy.successors(a)
-    ]
+    distances = [math.dist(centres[a], centres[b]) for a, b in pairs if b in anatomy.successors(a)]
     return float(np.median(distances)) if distances else None
+
+
+def _volumes(levels: NDArray[np.int32], present: Sequence[int], spacing: Triple) -> dict[int, float]:
+    counts = np.bincount(levels.ravel(), minlength=max(present, default=0) + 1)
+    return {value: float(counts[value] * math.prod(spacing)) for value in present}
 
 
 def _codes(orientation: Orientation) -> str:

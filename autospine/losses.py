@@ -1,9 +1,11 @@
-"""Soft Dice and cross-entropy, also over the stages of a decoder.
+"""Soft Dice and cross-entropy, terms for the bodies' centres, also over the stages of a decoder.
 
-Both terms share one softmax in float32, and their gradient is written out, so that a step keeps a single
-tensor of the logits' size instead of one per operation. Labels below zero are ignored by both terms.
+Dice and cross-entropy share one softmax in float32, and their gradient is written out, so that a step
+keeps a single tensor of the logits' size instead of one per operation. Labels below zero are ignored by
+both terms.
 
-The Dice term is ``1 - Dice``, so every loss here is zero at best and never negative.
+The Dice term is ``1 - Dice``, so every loss here is zero at best (but for the cross-entropy of a heat
+between 0 and 1) and never negative.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ from autospine.core.plan import Configuration
 
 #: Keeps an empty class finite when ``dice_smooth`` is zero.
 _SMALLEST: Final = 1e-8
+#: A patch whose heat stays below this shows no centre.
+_WARM: Final = 0.5
+#: Where the vectors' distance turns from quadratic to linear, in units of ``targets.VECTOR_UNIT``.
+_SMOOTH: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,26 +63,74 @@ class DiceCrossEntropyLoss:
 
 
 @dataclass(frozen=True)
+class CentreLoss:
+    """Heat and vectors of the bodies' centres, against ``targets.centre_targets``.
+
+    The heat's term is ``1 - 2 sum(p t) / (sum(p²) + sum(t²))`` (Milletari et al., 2016), which minds the few
+    hot voxels, plus the mean cross-entropy, which minds all others. The vectors' term is the mean of the
+    smooth L1 distance (Girshick, 2015). Voxels whose target is NaN take no part.
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of outputs (b, 1 + d, *patch), heat as a logit, against targets of the same shape."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            outputs = outputs.float()
+            return self._heat(outputs[:, 0], targets[:, 0]) + self._vectors(outputs[:, 1:], targets[:, 1:])
+
+    def _heat(self, logits: Tensor, heat: Tensor) -> Tensor:
+        known = heat.isfinite()
+        target = heat.nan_to_num()
+        p = logits.sigmoid() * known
+        overlap = 2 * (p * target).sum() / ((p * p).sum() + (target * target).sum()).clamp(min=_SMALLEST)
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        # Without a centre in sight there is no overlap to ask for.
+        wanted = (target.amax() > _WARM).float()
+        return wanted * (1 - overlap) + (entropy * known).sum() / known.sum().clamp(min=1)
+
+    def _vectors(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        known = targets.isfinite()
+        distance = F.smooth_l1_loss(vectors, targets.nan_to_num(), reduction="none", beta=_SMOOTH)
+        return (distance * known).sum() * vectors.shape[1] / known.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
 class DeepSupervisionLoss:
     """The weighted mean of a loss over the stages of a decoder.
 
     Stage ``i``, finest first, weighs ``1 / 2^i``, and the coarsest nothing unless it is the only one.
 
     Args:
-        loss: The loss of one stage.
+        loss: The loss of one stage's classes.
+        centre_weight: Weight of the loss of its centre channels, if it has any.
     """
 
     loss: DiceCrossEntropyLoss
+    centre_weight: float = 0.0
 
-    def __call__(self, stages: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """The loss of all stages' logits (b, classes, *size), finest first, against labels (b, *patch)."""
+    def __call__(self, stages: Sequence[Tensor], labels: Tensor, centres: Tensor | None = None) -> Tensor:
+        """The loss of all stages.
+
+        Args:
+            stages: Outputs (b, channels, *size), finest first: classes, and then the centre channels if
+                there are ``centres``.
+            labels: Class indices (b, *patch).
+            centres: Targets of the centre channels (b, 1 + d, *patch).
+        """
         weights = stage_weights(len(stages))
         losses = [
-            weight * self.loss(logits, downsample_labels(labels, logits.shape[2:]))
-            for weight, logits in zip(weights, stages, strict=True)
+            weight * self._stage(outputs, labels, centres)
+            for weight, outputs in zip(weights, stages, strict=True)
             if weight > 0
         ]
         return torch.stack(losses).sum()
+
+    def _stage(self, outputs: Tensor, labels: Tensor, centres: Tensor | None) -> Tensor:
+        size = outputs.shape[2:]
+        if centres is None:
+            return self.loss(outputs, downsample(labels, size))
+        classes = outputs.shape[1] - centres.shape[1]
+        loss = self.loss(outputs[:, :classes], downsample(labels, size))
+        return loss + self.centre_weight * CentreLoss()(outputs[:, classes:], downsample(centres, size))
 
 
 def build(configuration: Configuration) -> DeepSupervisionLoss:
@@ -88,7 +142,8 @@ def build(configuration: Configuration) -> DeepSupervisionLoss:
             schedule.cross_entropy_weight,
             schedule.dice_smooth,
             configuration.batch_dice,
-        )
+        ),
+        schedule.centre_weight,
     )
 
 
@@ -98,13 +153,15 @@ def stage_weights(stages: int) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Labels (b, *patch) at every n-th voxel, so that (b, *shape) remain; a view, nothing is copied.
+def downsample(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Values (..., *patch) at every n-th voxel, so that (..., *size) remain; a view, nothing is copied.
 
     The voxel taken is the one that nearest-neighbour interpolation between voxel centres takes.
     """
-    strides = [size // small for size, small in zip(labels.shape[1:], shape, strict=True)]
-    return labels[(slice(None), *(slice(stride // 2, None, stride) for stride in strides))]
+    patch = values.shape[values.ndim - len(size) :]
+    strides = [length // small for length, small in zip(patch, size, strict=True)]
+    steps = [slice(stride // 2, None, stride) for stride in strides]
+    return values[(slice(None),) * (values.ndim - len(steps)) + tuple(steps)]
 
 
 class _DiceCrossEntropy(torch.autograd.Function):

@@ -223,9 +223,12 @@ def preprocess(run: Run, plan: Plan) -> None:
     """Preprocess the training cases for every configuration; what is done already is kept.
 
     Raises:
+        DocumentError: The run has no fingerprint.
         DataError: A case cannot be used.
         StorageError: The disk refuses.
     """
+    fingerprint = documents.load(run.folder.fingerprint, Fingerprint)
+    dataset = run.dataset.with_centroids({case.identifier: case.centres for case in fingerprint.cases})
     done: set[Path] = set()
     for configuration in plan.configurations:
         folder = run.folder.preprocessed(plan, configuration)
@@ -233,7 +236,7 @@ def preprocess(run: Run, plan: Plan) -> None:
             continue
         done.add(folder)
         with run.reporter.bar(len(run.dataset.training), f"preprocess {folder.name}") as advance:
-            preprocess_dataset(run.dataset, plan, configuration, folder, run.processes, advance)
+            preprocess_dataset(dataset, plan, configuration, folder, run.processes, advance)
 
 
 def fold_task(

@@ -5,7 +5,8 @@
     FOLDER/CASE.b2nd             image, float16 (c, *stored shape)
            CASE_labels.b2nd      channel indices, int8 (*stored shape); -1 is ignored
            CASE_locations.npz    voxel indices per class, int32 (n, 3)
-           CASE.json             the trace back to the scan and a hash of everything the files depend on
+           CASE.json             the trace back to the scan, the bodies' centres, and a hash of everything
+                                 the files depend on
 
 Images are float16: a normalised CT lies within about [-5, 5], where half precision is finer than the
 noise of any scanner, and both disk and reading time halve.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autospine.core.errors import DocumentError, ImageError
+from autospine.core.geometry import Triple
 from autospine.core.trace import Trace
 from autospine.io import documents
 from autospine.io.files import atomic_path, storage_errors
@@ -44,11 +46,13 @@ class StoredCase:
         identifier: The case.
         trace: From the scan to the stored arrays.
         content: Hash of the settings and source files the arrays were made from.
+        centres: Voxel coordinates of the vertebral bodies' centres in the stored arrays, by channel index.
     """
 
     identifier: str
     trace: Trace
     content: str
+    centres: Mapping[int, Triple] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class PreprocessedCase:
         labels: Channel indices, int8, shape (*stored shape), -1 where ignored; read on demand.
         locations: Voxel indices (n, 3) of each class that occurs, by channel index.
         trace: From the scan to these arrays.
+        centres: Voxel coordinates of the vertebral bodies' centres in them, by channel index.
     """
 
     image: Any
     labels: Any
     locations: Locations
     trace: Trace
+    centres: Mapping[int, Triple] = field(default_factory=dict)
 
 
 def save_case(
@@ -108,8 +114,9 @@ def open_case(folder: Path, identifier: str) -> PreprocessedCase:
         ImageError: One of its arrays is.
     """
     document, image, labels, locations = _paths(folder, identifier)
-    trace = documents.load(document, StoredCase).trace
-    return PreprocessedCase(open_array(image), open_array(labels), _load_locations(locations), trace)
+    case = documents.load(document, StoredCase)
+    arrays = open_array(image), open_array(labels), _load_locations(locations)
+    return PreprocessedCase(*arrays, case.trace, case.centres)
 
 
 def is_complete(folder: Path, identifier: str, content: str) -> bool:

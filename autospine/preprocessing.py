@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autospine.core.dataset import Case, Dataset
 from autospine.core.errors import AutospineError, DataError, GeometryError, LabelError
-from autospine.core.geometry import Box, Orientation
+from autospine.core.geometry import Box, Grid, Orientation, Triple
 from autospine.core.plan import Configuration, Crop, Normalisation, Plan
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
@@ -32,6 +32,7 @@ from autospine.resampling import (
     sample_labels,
     separate_axis,
 )
+from autospine.vertebrae.border import unlabelled_neighbours
 
 #: Stored in place of a channel index where a mask says "ignore".
 IGNORED: Final = -1
@@ -107,6 +108,25 @@ def preprocess_labels(
     canonical = trace.orientation.apply(indices)[trace.box.slices]
     stored = Orientation.permutation(trace.axes).apply(canonical)
     return resample_labels(stored, trace.shape, trace.separate_axis)
+
+
+def ignore_border(
+    labels: NDArray[np.int8], trace: Trace, levels: Mapping[int, int], centres: Mapping[int, Triple]
+) -> None:
+    """Mark, in place, what may belong to a vertebra that the border cuts and that nobody labelled.
+
+    Args:
+        labels: Channel indices of shape ``trace.shape``.
+        trace: Of the scan.
+        levels: Anatomical label (1..26) by channel index, of the channels that are vertebrae.
+        centres: LPS world positions in mm of the bodies' centres, by channel index.
+    """
+    table = np.zeros(np.iinfo(np.int8).max + 1, dtype=np.uint8)
+    for channel, level in levels.items():
+        table[channel] = level
+    known = {levels[channel]: centre for channel, centre in centres.items() if channel in levels}
+    doubtful = unlabelled_neighbours(table[np.maximum(labels, 0)], trace.stored_grid, known)
+    labels[doubtful & (labels == 0)] = IGNORED
 
 
 def resample_previous(labels: NDArray[np.int8], previous: Trace, trace: Trace) -> NDArray[np.int8]:
@@ -189,8 +209,11 @@ def preprocess_dataset(
     """
     make_folder(folder)
     remove_partial(folder)
+    vertebrae = plan.labels.vertebrae if plan.ignore_border else {}
+    levels = {channel: vertebrae[value] for channel, value in enumerate(plan.classes) if value in vertebrae}
     tasks = [
-        _Task(case, plan.classes, dataset.labels.ignore, configuration, folder) for case in dataset.training
+        _Task(case, plan.classes, dataset.labels.ignore, configuration, folder, levels)
+        for case in dataset.training
     ]
     rejected: list[DataError] = []
     for task, error in zip(tasks, parallel_map(_attempt, tasks, workers), strict=True):
@@ -215,6 +238,7 @@ class _Task:
     ignore: int | None
     configuration: Configuration
     folder: Path
+    levels: Mapping[int, int]
 
 
 def _attempt(task: _Task) -> DataError | None:
@@ -242,7 +266,11 @@ def _preprocess_case(task: _Task) -> None:
         return
     image, trace = preprocess_image(read_image(case.image), configuration)
     labels = preprocess_labels(read_labels(case.label), trace, task.classes, task.ignore)
-    stored = StoredCase(case.identifier, trace, content)
+    centres = {c: case.centroids[value] for c, value in enumerate(task.classes) if value in case.centroids}
+    if task.levels:
+        ignore_border(labels, trace, task.levels, centres)
+    grid = trace.stored_grid
+    stored = StoredCase(case.identifier, trace, content, {c: _index(grid, p) for c, p in centres.items()})
     save_case(task.folder, stored, image, labels, configuration.patch)
 
 
@@ -250,7 +278,13 @@ def _content(task: _Task, label: Path) -> str:
     """Hash of all that a stored case depends on."""
     c = task.configuration
     settings = (c.axes, c.spacing, c.crop, c.normalisation, c.image_order, c.separate_axis_ratio)
-    return content_hash(settings, task.classes, task.ignore, [_state(p) for p in (task.case.image, label)])
+    meaning = task.classes, task.ignore, task.levels, task.case.centroids
+    return content_hash(settings, meaning, [_state(p) for p in (task.case.image, label)])
+
+
+def _index(grid: Grid, world: Triple) -> Triple:
+    z, y, x = (float(v) for v in grid.to_index(world))
+    return (z, y, x)
 
 
 def _state(path: Path) -> tuple[int, int]:

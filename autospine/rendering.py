@@ -32,6 +32,7 @@ _GAP: Final = 0.12  # between its panels, inches
 _TITLE: Final = 0.35
 _NAMES: Final = 0.45  # beside the sagittal panel
 _OPACITY: Final = 0.4
+_HATCH: Final = ("///", (0.75, 0.75, 0.75))
 _PALETTE: Final = matplotlib.colormaps["tab10"]
 
 IntArray = NDArray[Any]
@@ -39,11 +40,12 @@ IntArray = NDArray[Any]
 
 @dataclass(frozen=True)
 class _Panel:
-    """One slice: intensities and labels of shape (z, across), and the millimetres of their pixels."""
+    """One slice: intensities, labels, ignored pixels (z, across), and the millimetres of the pixels."""
 
     heading: str
     image: NDArray[Any]
     labels: IntArray
+    ignored: NDArray[np.bool_]
     pixel: tuple[float, float]
     named: bool
 
@@ -61,6 +63,7 @@ def overlay_png(
     *,
     title: str = "",
     reference: IntArray | None = None,
+    ignored: NDArray[np.bool_] | None = None,
     names: Mapping[int, str] | None = None,
     window: tuple[float, float] = BONE_WINDOW,
 ) -> None:
@@ -72,6 +75,7 @@ def overlay_png(
         labels: Its vertebrae (z, y, x), on the scan's grid.
         title: Written above.
         reference: Other labels to show beside, such as the ground truth.
+        ignored: Voxels to hatch, such as those that training leaves out.
         names: Name by label; autospine's labels 1..26 by default.
         window: Intensities shown black and white.
 
@@ -85,14 +89,16 @@ def overlay_png(
     spacing = orientation.apply_grid(volume.grid).spacing
     # Both sets are shown on the same slices, found on the one that is more to be trusted.
     guide = labels if reference is None else reference
-    for array in (labels, guide):
+    hatched = np.zeros(volume.grid.shape, dtype=bool) if ignored is None else ignored
+    for array in (labels, guide, hatched):
         if array.shape != volume.grid.shape:
             raise GeometryError(f"Labels of shape {array.shape} do not fit a scan of {volume.grid.shape}.")
-    rows, columns = _curves(orientation.apply(guide), spacing)
+    curves = _curves(orientation.apply(guide), spacing)
+    hatched = orientation.apply(hatched)
     panels = [
         panel
         for heading, array in sets.items()
-        for panel in _panels(heading, image, orientation.apply(array), spacing, rows, columns)
+        for panel in _panels(heading, (image, orientation.apply(array), hatched), spacing, curves)
     ]
     known = names or {label: anatomy.name_of(label) for label in anatomy.COLUMN_LABELS}
     figure = _figure(panels, title, known, window)
@@ -124,13 +130,18 @@ def _curves(labels: IntArray, spacing: Triple) -> tuple[IntArray, IntArray]:
 
 
 def _panels(
-    heading: str, image: IntArray, labels: IntArray, spacing: Triple, rows: IntArray, columns: IntArray
+    heading: str,
+    shown: tuple[IntArray, IntArray, NDArray[np.bool_]],
+    spacing: Triple,
+    curves: tuple[IntArray, IntArray],
 ) -> list[_Panel]:
-    z = np.arange(len(image))
-    sagittal = _Panel(
-        heading, image[z, :, columns], labels[z, :, columns], (spacing[0], spacing[1]), named=True
-    )
-    coronal = _Panel("", image[z, rows], labels[z, rows], (spacing[0], spacing[2]), named=False)
+    """The sagittal and the coronal slice of intensities, labels and ignored voxels."""
+    rows, columns = curves
+    z = np.arange(len(rows))
+    image, labels, ignored = (array[z, :, columns] for array in shown)
+    sagittal = _Panel(heading, image, labels, ignored, (spacing[0], spacing[1]), named=True)
+    image, labels, ignored = (array[z, rows] for array in shown)
+    coronal = _Panel("", image, labels, ignored, (spacing[0], spacing[2]), named=False)
     return [sagittal, coronal]
 
 
@@ -172,5 +183,10 @@ def _draw(axes: Any, panel: _Panel, names: Mapping[int, str], window: tuple[floa
                 va="center",
             )
     axes.imshow(overlay, interpolation="nearest", **shown)
+    if panel.ignored.any():
+        hatch, colour = _HATCH
+        across, up = np.arange(columns) + 0.5, np.arange(rows) + 0.5
+        hatched = axes.contourf(across, up, panel.ignored, levels=(0.5, 1.5), colors="none", hatches=[hatch])
+        hatched.set(edgecolor=colour, linewidth=0)
     axes.text(2, 2, panel.heading, color="white", fontsize=10, va="bottom")
     axes.set_axis_off()

@@ -39,6 +39,7 @@ class PatchRequest:
         batch_size: Patches a batch.
         foreground_share: Share of a batch centred on a labelled voxel.
         padding: Value outside the scan, per channel.
+        centres: Number of classes whose bodies' centres a batch holds; 0 for none.
     """
 
     patch: tuple[int, ...]
@@ -46,6 +47,7 @@ class PatchRequest:
     batch_size: int
     foreground_share: float
     padding: tuple[float, ...]
+    centres: int = 0
 
     def is_foreground(self, sample: int) -> bool:
         """Whether a batch's sample is centred on foreground: the last ones are (nnU-Net's rule)."""
@@ -69,7 +71,8 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
     """Endless batches ``start``, ``start + 1``, … for batchgenerators' augmenters.
 
     A batch holds ``image`` float32 (b, c, *patch), ``labels`` int8 (b, *patch), ``previous`` int8
-    (b, *patch) for a cascade, and ``cases``, the identifiers.
+    (b, *patch) for a cascade, ``centres`` float32 (b, classes, 3) where asked for, and ``cases``, the
+    identifiers.
     """
 
     def __init__(
@@ -115,6 +118,8 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
             ),
             "labels": read_patch(case.labels, start, self.request.patch, 0),
         }
+        if self.request.centres:
+            sample["centres"] = centre_offsets(case, start, self.request)
         if files.previous is not None:
             previous = open_array(files.previous / f"{files.identifier}.b2nd")
             sample["previous"] = read_patch(previous, start, self.request.patch, 0)
@@ -173,6 +178,26 @@ def read_patch(
     channels = [crop_and_pad_nd(array, [[c, c + 1], *box], value)[0] for c, value in enumerate(values)]
     stacked: NDArray[Any] = np.stack(channels)
     return stacked[:, 0] if thickness else stacked
+
+
+def centre_offsets(
+    case: PreprocessedCase, start: Sequence[int], request: PatchRequest
+) -> NDArray[np.float32]:
+    """Where the bodies' centres lie, in voxels from the middle of a 3D patch.
+
+    Args:
+        case: Gives the centres.
+        start: First voxel of the patch.
+        request: Size of the patch and number of classes.
+
+    Returns:
+        Shape (classes, 3); NaN for classes without a known centre.
+    """
+    middle = np.asarray(start) + (np.asarray(request.patch) - 1) / 2
+    offsets = np.full((request.centres, 3), np.nan, dtype=np.float32)
+    for channel, centre in case.centres.items():
+        offsets[channel] = centre - middle
+    return offsets
 
 
 def _labelled_voxel(case: PreprocessedCase, rng: np.random.Generator) -> NDArray[Any] | None:

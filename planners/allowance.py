@@ -8,7 +8,7 @@ from typing import Final
 
 from autospine.core.cost import MAPS_PER_GB, step_seconds
 from autospine.core.network_size import feature_maps
-from autospine.core.plan import Budget, NetworkSpec
+from autospine.core.plan import CENTRE_CHANNELS, Budget, NetworkSpec
 
 from . import rules
 from .rules import Topology
@@ -34,12 +34,14 @@ class Allowance:
     Args:
         budget: What may be spent.
         channels: Of the image.
-        classes: Output channels, background included.
+        classes: Background and labels.
+        centres: Whether 3D networks learn the bodies' centres as well.
     """
 
     budget: Budget
     channels: int
     classes: int
+    centres: bool = False
 
     @property
     def gpu_memory(self) -> float:
@@ -63,13 +65,17 @@ class Allowance:
             return rules.unet("residual_unet", shape, (1, 3, 4, 6), 1)
         return rules.unet("plain_unet", shape, (1, 2), 1, _CPU_FEATURES)
 
+    def outputs(self, dimensions: int) -> int:
+        """Output channels of a network with two or three dimensions."""
+        return self.classes + (CENTRE_CHANNELS if self.centres and dimensions == 3 else 0)
+
     def share(self, shape: Topology, batch: int) -> float:
         """The part of the budget that a step of ``batch`` patches takes; up to 1 is affordable."""
-        network = self.network(shape)
+        network, outputs = self.network(shape), self.outputs(len(shape.patch))
         if self.budget.device == "cuda":
-            maps = feature_maps(network, shape.patch, self.classes, all_heads=True) * batch
+            maps = feature_maps(network, shape.patch, outputs, all_heads=True) * batch
             return maps / (MAPS_PER_GB[network.name, network.dimensions] * self.gpu_memory)
-        seconds = step_seconds(network, shape.patch, self.channels, self.classes, batch, self.budget)
+        seconds = step_seconds(network, shape.patch, self.channels, outputs, batch, self.budget)
         return seconds / self.budget.step_seconds
 
     def affords(self, shape: Topology) -> bool:

@@ -27,6 +27,7 @@ def explain(
             "a sagittal plane shows the whole column; all three axes are resampled, so planes lie evenly",
         ),
         _mirroring(survey),
+        *_naming(survey),
         _network(allowance, by_name["3d_fullres"]),
         _schedule(by_name["3d_fullres"]),
     )
@@ -96,6 +97,21 @@ def _mirroring(survey: Survey) -> Reason:
         "left-right in 3D, none in 2D",
         "a spine upside down or back to front does not exist and teaches wrong levels",
     )
+
+
+def _naming(survey: Survey) -> Iterator[Reason]:
+    if survey.column is None:
+        return
+    yield Reason(
+        "names",
+        "by body centres and the whole column",
+        f"{len(survey.column.levels)} levels; voxels alone mix neighbours and shift columns by a level",
+    )
+    if survey.cut_labelled:
+        yield Reason("cut vertebrae", "kept", "the data set labels vertebrae that the border cuts")
+    else:
+        because = "the data set leaves them unlabelled, which the network must not learn"
+        yield Reason("cut vertebrae", "ignored in training, dropped from predictions", because)
 
 
 def _network(allowance: Allowance, full: Configuration) -> Reason:

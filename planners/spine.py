@@ -50,7 +50,9 @@ def plan(fingerprint: Fingerprint, budget: Budget) -> Plan:
     survey = Survey.of(fingerprint)
     if len(survey.classes) == 1:
         raise DataError(f"No case of {fingerprint.dataset} shows a label.", remedy="Check the masks.")
-    allowance = Allowance(budget, len(fingerprint.channels), len(survey.classes))
+    allowance = Allowance(
+        budget, len(fingerprint.channels), len(survey.classes), centres=survey.column is not None
+    )
     designer = _Designer(survey, allowance)
     configurations = designer.configurations()
     return Plan(
@@ -61,6 +63,9 @@ def plan(fingerprint: Fingerprint, budget: Budget) -> Plan:
         configurations=configurations,
         reasons=explain(survey, allowance, configurations),
         budget=budget,
+        column=survey.column,
+        ignore_border=survey.column is not None and not survey.cut_labelled,
+        partial="keep" if survey.cut_labelled else "drop",
     )
 
 
@@ -142,6 +147,7 @@ class _Designer:
             mirror_axes=self._mirror_axes(seen),
             batch_dice=name == "2d",
             schedule=schedule_for(self.allowance.budget),
+            centres=self.allowance.centres and len(seen) == 3,
         )
 
     def _mirror_axes(self, seen: tuple[int, ...]) -> tuple[int, ...]:

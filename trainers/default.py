@@ -99,8 +99,8 @@ def _prepare(task: FoldTask) -> Learner:
     device = torch.device(task.device)
     configuration, schedule = task.configuration, task.configuration.schedule
     torch.manual_seed(schedule.seed + task.fold)
-    network = build(configuration.network, task.plan.input_channels(configuration), len(task.plan.classes))
-    network = network.to(device)
+    inputs, outputs = task.plan.input_channels(configuration), task.plan.output_channels(configuration)
+    network = build(configuration.network, inputs, outputs).to(device)
     precision = choose_precision(schedule.precision, device)
     learner = Learner(
         task=task,
@@ -190,7 +190,7 @@ def _training_step(learner: Learner, example: Example) -> tuple[Tensor, bool]:
     learner.optimiser.zero_grad(set_to_none=True)
     with autocast(learner.device, learner.precision):
         stages = _stages(learner, example.image)
-        loss = learner.loss(stages, example.labels)
+        loss = learner.loss(stages, example.labels, example.centres)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.unscale_(learner.optimiser)
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), learner.schedule.gradient_clip)
@@ -214,13 +214,13 @@ def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float | 
     if learner.schedule.validation_steps == 0:
         return None, 0.0
     learner.network.eval()
-    found, counts = [], []
+    found, counts, classes = [], [], len(learner.task.plan.classes)
     for _ in range(learner.schedule.validation_steps):
         example = next(validation)
         with autocast(learner.device, learner.precision):
             stages = _stages(learner, example.image)
-            found.append(learner.loss(stages, example.labels))
-        counts.append(class_counts(stages[0], example.labels))
+            found.append(learner.loss(stages, example.labels, example.centres))
+        counts.append(class_counts(stages[0][:, :classes], example.labels))
     loss = float(torch.stack(found).nanmean())
     return loss if math.isfinite(loss) else None, pooled_dice(torch.stack(counts).sum(0))
 
@@ -250,7 +250,8 @@ def _compiled(network: nn.Module, schedule: Schedule, device: torch.device) -> n
 
 def _task_hash(task: FoldTask) -> str:
     """Changes when anything does that the trained weights depend on; the folder they stand in may move."""
-    return content_hash(task.configuration, task.plan.classes, task.fold, task.training, task.validation)
+    what = task.configuration, task.plan.classes, task.plan.ignore_border
+    return content_hash(what, task.fold, task.training, task.validation)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from autospine import augmentation
+from autospine.core.plan import Configuration
 from autospine.core.run import FoldTask
 from autospine.sampling import Batch, CaseFiles, PatchLoader, PatchRequest, batches
+from autospine.targets import centre_targets
 
 # Streams of random numbers that must not overlap.
 _TRAINING, _VALIDATION, _AUGMENTATION = 0, 1, 2
@@ -24,10 +26,12 @@ class Example:
     Args:
         image: Shape (b, c, *patch), with the previous stage's one-hot channels appended.
         labels: int8 of shape (b, *patch), -1 where nothing is known.
+        centres: Targets of the centre channels (b, 1 + d, *patch), where the network has them.
     """
 
     image: Tensor
     labels: Tensor
+    centres: Tensor | None = None
 
 
 @contextmanager
@@ -71,6 +75,7 @@ def _loader(
         batch_size=configuration.batch_size,
         foreground_share=schedule.foreground_share,
         padding=configuration.padding,
+        centres=len(task.plan.classes) if configuration.centres else 0,
     )
     count = workers or schedule.workers or default_workers(torch.device(task.device))
     files = [CaseFiles(task.data, identifier, task.previous) for identifier in identifiers]
@@ -91,16 +96,34 @@ def _augmented(
         image, labels, previous = augmentation.apply(
             parameters, tensors["image"], tensors["labels"], tensors.get("previous")
         )
-        yield Example(image if previous is None else torch.cat([image, previous], dim=1), labels)
+        points = tensors.get("centres")
+        if points is not None:
+            points = augmentation.move_points(parameters, points)
+        yield _example(image, labels, previous, points, configuration)
 
 
 def _plain(batch: Batch, task: FoldTask, device: torch.device) -> Example:
     tensors = _to_device(batch, device)
-    image = tensors["image"]
-    if "previous" in tensors:
-        channels = augmentation.one_hot(tensors["previous"], len(task.plan.classes))
-        image = torch.cat([image, channels], dim=1)
-    return Example(image, tensors["labels"])
+    previous = tensors.get("previous")
+    if previous is not None:
+        previous = augmentation.one_hot(previous, len(task.plan.classes))
+    return _example(tensors["image"], tensors["labels"], previous, tensors.get("centres"), task.configuration)
+
+
+def _example(
+    image: Tensor,
+    labels: Tensor,
+    previous: Tensor | None,
+    points: Tensor | None,
+    configuration: Configuration,
+) -> Example:
+    """Put together what the network sees and what it is to say."""
+    channels = image if previous is None else torch.cat([image, previous], dim=1)
+    if points is None:
+        return Example(channels, labels)
+    # Without a spacing of its own, a configuration measures in voxels.
+    spacing = [s or 1.0 for s in configuration.spacing]
+    return Example(channels, labels, centre_targets(labels, points, spacing))
 
 
 def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import nn
 from autospine.core.run import FoldTask
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
-from autospine.inference.sliding_window import predict_logits
+from autospine.inference.sliding_window import predict_outputs
 from autospine.inference.stages import with_previous
 from autospine.io import documents
 from autospine.io.images import write_image
@@ -42,8 +42,8 @@ def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torc
             previous = load_array(task.previous / f"{identifier}.b2nd")
             image = with_previous(image, previous, len(task.plan.classes))
         with autocast(device, precision):
-            logits = predict_logits([network], image, task.configuration, device)
-        prediction = Prediction(logits, case.trace)
+            outputs = predict_outputs([network], image, task.configuration, device)
+        prediction = Prediction.of(outputs, case.trace, len(task.plan.classes))
         prediction.save(folder / identifier)
         labels = export_labels([prediction], task.plan.classes)
         if not task.configuration.schedule.deterministic:

@@ -14,8 +14,9 @@ from autospine.augmentation import cascade, intensity, spatial
 from autospine.augmentation.affine import enlarged_patch
 from autospine.augmentation.cascade import one_hot
 from autospine.augmentation.parameters import Parameters, draw_parameters
+from autospine.augmentation.spatial import move_points
 
-__all__ = ["Parameters", "apply", "draw_parameters", "enlarged_patch", "one_hot"]
+__all__ = ["Parameters", "apply", "draw_parameters", "enlarged_patch", "move_points", "one_hot"]
 
 
 @torch.no_grad()

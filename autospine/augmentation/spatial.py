@@ -52,6 +52,23 @@ def mirror(values: Tensor, axes: Tensor) -> None:
         values[sample] = values[sample].flip(reversed_axes)
 
 
+def move_points(parameters: Parameters, points: Tensor) -> Tensor:
+    """Where points of the loaded patches lie after rotation, scaling and mirroring.
+
+    Args:
+        parameters: What was drawn.
+        points: Offsets in voxels from the middle of the loaded patch (b, n, d); NaN stays NaN.
+
+    Returns:
+        Offsets in voxels from the middle of the final patch, of the same shape.
+    """
+    # The matrix leads from the final patch to the loaded one; points go the other way.
+    inverse = torch.linalg.inv(parameters.matrix).to(points)
+    sign = 1 - 2 * parameters.mirror.to(points)
+    moved: Tensor = (points @ inverse.transpose(1, 2)) * sign.unsqueeze(1)
+    return moved
+
+
 def _centre(values: Tensor, patch: Sequence[int]) -> Tensor:
     """A view of the middle of (..., *size)."""
     for axis, length in enumerate(patch, start=values.ndim - len(patch)):

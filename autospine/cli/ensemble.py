@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ def ensemble(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = (),
     post_processing: Path | None = None,
+    naming: Literal["auto", "sequence", "argmax"] = "auto",
     force: bool = False,
     quiet: bool = False,
     json: bool = False,
@@ -28,6 +29,8 @@ def ensemble(
         output: Folder for the merged masks, CASE.nii.gz.
         weights: One positive number per folder; equal by default.
         post_processing: An ensemble.json whose post-processing is applied to the merged masks.
+        naming: sequence names the whole column at once, argmax each voxel; auto as that ensemble.json says,
+            without one as a column if a folder knows where vertebrae are.
         force: Replace masks that are there already.
         quiet: Say nothing.
         json: Print the paths of the masks as JSON.
@@ -38,11 +41,11 @@ def ensemble(
     from autospine.io import documents
     from autospine.reporting import Reporter
 
-    chosen = (
-        documents.load(post_processing, Ensemble).post_processing if post_processing else PostProcessing()
-    )
+    chosen = documents.load(post_processing, Ensemble) if post_processing else None
+    filtering = chosen.post_processing if chosen else PostProcessing()
+    decoding = (chosen.decoding if chosen else None) if naming == "auto" else naming
     reporter = Reporter(quiet=quiet or json)
-    masks = merge_folders(input, output, weights, chosen, force=force, reporter=reporter)
+    masks = merge_folders(input, output, weights, filtering, decoding, force=force, reporter=reporter)
     if json:
         say_json([str(path) for path in masks])
     elif not quiet:

@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "predict": "autospine.cli.predict:predict",
     "ensemble": "autospine.cli.ensemble:ensemble",
     "evaluate": "autospine.cli.evaluate:evaluate",
+    "export-centroids": "autospine.cli.export_centroids:export_centroids",
+    "submit": "autospine.cli.submit:submit",
     "phantom": "autospine.cli.phantom:phantom",
     "demo": "autospine.cli.demo:demo",
     "doctor": "autospine.cli.doctor:doctor",

@@ -16,7 +16,10 @@ def phantom(
     test: int = 0,
     seed: int = 0,
     recipe: Literal["demo", "default"] = "demo",
-    view: Literal["lumbar", "thoracolumbar", "thoracic", "cervical", "full", "any"] | None = None,
+    view: Annotated[
+        tuple[Literal["lumbar", "thoracolumbar", "thoracic", "cervical", "full", "any"], ...],
+        Parameter(consume_multiple=True, negative=()),
+    ] = (),
     preview: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -34,7 +37,7 @@ def phantom(
         test: Scans of the test split.
         seed: Other seeds give other patients.
         recipe: demo makes small lumbar scans just below 4 mm, default everything the clinic sends.
-        view: Part of the column in view, instead of the recipe's own.
+        view: Part of the column in view, instead of the recipe's own; of several, each scan draws one.
         preview: Also draw a picture of every scan, in the folder preview.
         force: Replace phantoms made with other settings.
         json: Print what was written as JSON.
@@ -50,7 +53,7 @@ def phantom(
 
     if count < 0 or test < 0 or seed < 0:
         raise UsageError("The counts and the seed cannot be negative.", remedy="Give 0 or more.")
-    population = RECIPES[recipe] if view is None else replace(RECIPES[recipe], field_of_view=view)
+    population = RECIPES[recipe] if not view else replace(RECIPES[recipe], field_of_view=view)
     with Reporter(quiet=quiet or json).bar(count + test, "phantoms") as advance:
         written = write_dataset(
             output,

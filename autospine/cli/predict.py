@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,8 @@ def predict(
     folds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
     device: str = "auto",
     mirror: bool = True,
+    naming: Literal["auto", "sequence", "argmax"] = "auto",
+    partial: Literal["auto", "keep", "drop"] = "auto",
     save_probabilities: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,
@@ -32,6 +34,8 @@ def predict(
         folds: Use these folds instead of all.
         device: auto, cpu, cuda or cuda:1.
         mirror: Average over the mirrorings the plan permits; slower, usually a little better.
+        naming: sequence names the whole column at once, argmax each voxel; auto as cross-validation chose.
+        partial: Keep or drop vertebrae that the upper or lower border cuts; auto as the training data do.
         save_probabilities: Keep logits at model resolution as well, for autospine ensemble.
         force: Predict scans again that have a mask in the output folder.
         quiet: Say nothing but the result.
@@ -47,7 +51,13 @@ def predict(
 
     scans = find_scans(input)
     predictor = Predictor.open(
-        RunFolder(model), choose_device(device), configurations=configurations, folds=folds, mirror=mirror
+        RunFolder(model),
+        choose_device(device),
+        configurations=configurations,
+        folds=folds,
+        mirror=mirror,
+        decoding=None if naming == "auto" else naming,
+        partial=None if partial == "auto" else partial,
     )
     report = predict_folder(
         predictor,
@@ -67,4 +77,6 @@ def predict(
             say(f"{scan.name}: there already (--force predicts it again)")
         else:
             say(f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds / max(1, scan.slices):.3f} s a slice")
+        for doubt in scan.doubts:
+            say(f"  look again: {doubt}")
     return 3 if report.failed else 0

@@ -67,16 +67,16 @@ class Cost:
 
 def estimate(plan: Plan, configuration: Configuration, fingerprint: Fingerprint) -> Cost:
     """Cost of one fold of ``configuration``."""
-    channels, classes = plan.input_channels(configuration), len(plan.classes)
+    channels, outputs = plan.input_channels(configuration), plan.output_channels(configuration)
     network, patch, schedule = configuration.network, configuration.patch, configuration.schedule
-    seconds = step_seconds(network, patch, channels, classes, configuration.batch_size, plan.budget)
+    seconds = step_seconds(network, patch, channels, outputs, configuration.batch_size, plan.budget)
     # A validation step is a forward pass, a third of the work.
     steps = schedule.epochs * (schedule.steps + schedule.validation_steps / 3)
-    maps = feature_maps(network, patch, classes, all_heads=True) * configuration.batch_size
+    maps = feature_maps(network, patch, outputs, all_heads=True) * configuration.batch_size
     voxels = math.prod(configuration.median_shape) * len(fingerprint.cases)
-    bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * classes
+    bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * outputs
     return Cost(
-        parameters=parameters(network, channels, classes),
+        parameters=parameters(network, channels, outputs),
         steps=schedule.epochs * schedule.steps,
         step_seconds=seconds,
         training_hours=steps * seconds / 3600,
@@ -109,13 +109,13 @@ def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int) -> str:
 
 
 def step_seconds(
-    network: NetworkSpec, patch: Sequence[int], channels: int, classes: int, batch: int, budget: Budget
+    network: NetworkSpec, patch: Sequence[int], channels: int, outputs: int, batch: int, budget: Budget
 ) -> float:
     """Seconds of one training step, forward and backward pass."""
-    work = multiply_adds(network, patch, channels, classes) * batch
+    work = multiply_adds(network, patch, channels, outputs) * batch
     if budget.device == "cuda":
         return work * _FLOPS_PER_MULTIPLY_ADD / _GPU_FLOPS
-    maps = feature_maps(network, patch, classes, all_heads=True) * batch
+    maps = feature_maps(network, patch, outputs, all_heads=True) * batch
     traffic = maps / 1e6 * _CPU_SECONDS_PER_MEGA_MAPS
     arithmetic = work / 1e9 * _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS
     return (_CPU_SECONDS_PER_STEP + traffic + arithmetic) / budget.cores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autospine.core import anatomy
@@ -109,3 +109,10 @@ class Dataset:
                     remedy="Give every scan its own name.",
                 )
             seen.add(case.identifier)
+
+    def with_centroids(self, centroids: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> Dataset:
+        """The same data set, its training cases with these body centres, by case identifier and label."""
+        training = tuple(
+            replace(case, centroids=centroids.get(case.identifier, case.centroids)) for case in self.training
+        )
+        return replace(self, training=training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autospine.core.column_report import Decoding
 from autospine.core.estimate import Estimate
 from autospine.core.leaderboard import Candidate
 
@@ -47,6 +48,7 @@ class Ensemble:
         cases: Number of out-of-fold cases it was computed on.
         leaderboard: All combinations that were compared, best first.
         reason: Why this one.
+        decoding: How names are decided: voxel by voxel, or for the column as a whole.
         version: Of this document's layout.
     """
 
@@ -56,6 +58,7 @@ class Ensemble:
     cases: int = 0
     leaderboard: tuple[Candidate, ...] = ()
     reason: str = ""
+    decoding: Decoding = "argmax"
     version: int = 1
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class CaseFingerprint:
         body_pitch: Median distance in mm between the centres of neighbouring vertebrae; None below two.
         background_hu: 0.5 percentile of the scan: about -1000 where air is air.
         plausible_hu: Whether the intensities look like Hounsfield units.
+        end_cut_levels: Those of ``cut_levels`` that touch the upper or lower border.
+        patient: What keeps cases of one patient together.
+        centres: LPS world position (x, y, z) in mm of the vertebral bodies' centres, by label.
+        volumes: Volume in mm³ of every vertebra, by label.
     """
 
     identifier: str
@@ -57,6 +61,10 @@ class CaseFingerprint:
     body_pitch: float | None
     background_hu: float
     plausible_hu: bool
+    end_cut_levels: tuple[int, ...] = ()
+    patient: str = ""
+    centres: Mapping[int, Triple] = field(default_factory=dict)
+    volumes: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def field_of_view(self) -> Triple:

@@ -37,13 +37,13 @@ def stage_voxels(network: NetworkSpec, patch: Sequence[int]) -> tuple[int, ...]:
     return tuple(voxels)
 
 
-def feature_maps(network: NetworkSpec, patch: Sequence[int], classes: int, *, all_heads: bool = False) -> int:
+def feature_maps(network: NetworkSpec, patch: Sequence[int], outputs: int, *, all_heads: bool = False) -> int:
     """Values that the convolutions put out for one patch.
 
     Args:
         network: A plain or residual U-Net.
         patch: Voxels along the network's axes, divisible by its divisors.
-        classes: Output channels, background included.
+        outputs: Output channels, background included.
         all_heads: Count the outputs of every decoder stage (deep supervision) rather than the finest
             one's only, as nnU-Net does.
 
@@ -57,18 +57,18 @@ def feature_maps(network: NetworkSpec, patch: Sequence[int], classes: int, *, al
         # One more map than blocks: the transposed convolution that brings the coarser stage up.
         total += (blocks + 1) * network.features[stage] * voxels[stage]
         if all_heads or stage == 0:
-            total += classes * voxels[stage]
+            total += outputs * voxels[stage]
     return total
 
 
-def multiply_adds(network: NetworkSpec, patch: Sequence[int], channels: int, classes: int) -> int:
+def multiply_adds(network: NetworkSpec, patch: Sequence[int], channels: int, outputs: int) -> int:
     """Multiply-adds of one forward pass over one patch, all heads included."""
-    return sum(layer.weights * layer.applications for layer in _layers(network, patch, channels, classes))
+    return sum(layer.weights * layer.applications for layer in _layers(network, patch, channels, outputs))
 
 
-def parameters(network: NetworkSpec, channels: int, classes: int) -> int:
+def parameters(network: NetworkSpec, channels: int, outputs: int) -> int:
     """Trainable parameters of a plain or residual U-Net."""
-    layers = _layers(network, network.divisors, channels, classes)
+    layers = _layers(network, network.divisors, channels, outputs)
     return sum(layer.weights + layer.extras for layer in layers)
 
 
@@ -87,7 +87,7 @@ def _residual_maps(network: NetworkSpec, voxels: Sequence[int]) -> int:
     return total
 
 
-def _layers(network: NetworkSpec, patch: Sequence[int], channels: int, classes: int) -> Iterator[_Layer]:
+def _layers(network: NetworkSpec, patch: Sequence[int], channels: int, outputs: int) -> Iterator[_Layer]:
     voxels = stage_voxels(network, patch)
     encoder = _residual_encoder if family(network) == "residual_unet" else _plain_encoder
     yield from encoder(network, voxels, channels)
@@ -96,7 +96,7 @@ def _layers(network: NetworkSpec, patch: Sequence[int], channels: int, classes: 
         below, stride = network.features[stage + 1], math.prod(network.strides[stage + 1])
         yield _Layer(below * out * stride, voxels[stage + 1], out)
         yield from _stack(2 * out, out, kernel, blocks, voxels[stage])
-        yield _Layer(out * classes, voxels[stage], classes)
+        yield _Layer(out * outputs, voxels[stage], outputs)
 
 
 def _plain_encoder(network: NetworkSpec, voxels: Sequence[int], channels: int) -> Iterator[_Layer]:

@@ -7,14 +7,20 @@ prediction needs besides the weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
+from autospine.core.column import ColumnModel
+from autospine.core.column_report import Partial
 from autospine.core.dataset import LabelSchema
 from autospine.core.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Crop = Literal["nonzero", "body"]
+
+#: Output channels beside the classes of a network that learns where vertebrae are: the heat of being a
+#: body's centre, and the vector to the centre of the voxel's own vertebra along the network's three axes.
+CENTRE_CHANNELS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class Schedule:
         dice_weight: Weight of the Dice term.
         cross_entropy_weight: Weight of the cross-entropy term.
         dice_smooth: Added to numerator and denominator of the Dice term.
+        centre_weight: Weight of the terms for the bodies' centres, where these are learnt.
         precision: Arithmetic of the forward pass; ``"auto"`` takes the best the device has.
         compile: ``"auto"`` compiles the network where that helps.
         workers: Loader processes; None lets the device decide.
@@ -174,6 +181,7 @@ class Schedule:
     dice_weight: float = 1.0
     cross_entropy_weight: float = 1.0
     dice_smooth: float = 1e-5
+    centre_weight: float = 1.0
     precision: Precision = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     workers: int | None = None
@@ -205,6 +213,7 @@ class Configuration:
             None never does.
         schedule: The training.
         trainer: The trainer's name in the registry.
+        centres: Whether the network also learns where each vertebra's body has its centre; 3D only.
     """
 
     name: str
@@ -224,6 +233,7 @@ class Configuration:
     separate_axis_ratio: float | None = 3.0
     schedule: Schedule = field(default_factory=Schedule)
     trainer: str = "default"
+    centres: bool = False
 
     @property
     def dimensions(self) -> int:
@@ -243,6 +253,10 @@ class Plan:
         configurations: In the order they are trained; a previous stage precedes its cascade.
         reasons: Why it is so.
         budget: What it was made for.
+        column: What is known about columns, to name vertebrae by; None decides voxel by voxel.
+        ignore_border: Whether voxels are left out of the training that may belong to a vertebra which the
+            border of the field of view cuts and nobody labelled.
+        partial: What becomes of cut vertebrae in predictions: the data set's own convention.
         version: Of this document's layout.
     """
 
@@ -253,6 +267,9 @@ class Plan:
     configurations: tuple[Configuration, ...]
     reasons: tuple[Reason, ...] = ()
     budget: Budget = field(default_factory=Budget)
+    column: ColumnModel | None = None
+    ignore_border: bool = False
+    partial: Partial = "keep"
     version: int = 1
 
     def configuration(self, name: str) -> Configuration:
@@ -271,3 +288,7 @@ class Plan:
         """Channels the configuration's network takes: the image's, and one per class of a previous stage."""
         extra = len(self.classes) - 1 if configuration.previous_stage else 0
         return len(configuration.normalisation) + extra
+
+    def output_channels(self, configuration: Configuration) -> int:
+        """Channels the configuration's network gives: one per class, and those of the bodies' centres."""
+        return len(self.classes) + (CENTRE_CHANNELS if configuration.centres else 0)

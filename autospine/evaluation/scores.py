@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 from autospine.core import anatomy
 from autospine.core.dataset import LabelSchema
 from autospine.core.errors import GeometryError, LabelError
-from autospine.core.geometry import Box, Triple
+from autospine.core.geometry import Box, Grid, Triple
 from autospine.core.volume import Volume
 from autospine.evaluation.overlap import Overlap, overlaps
 from autospine.evaluation.surface import SurfaceDistances, surface_distances
@@ -54,6 +54,11 @@ class Coding:
         """VerSe's: T13 is 28; sacrum (26) and coccyx (27) count as background."""
         names = {anatomy.to_verse(label): anatomy.name_of(label) for label in anatomy.COLUMN_LABELS}
         return cls(names, (0, *_VERSE_UNANNOTATED))
+
+    @property
+    def vertebrae(self) -> dict[int, int]:
+        """Autospine's own label (1..26) by value, for the values whose names are vertebrae."""
+        return {v: anatomy.label_of(name) for v, name in self.names.items() if name in anatomy.COLUMN}
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,40 @@ class ScoringTask:
     tolerance: float = 1.0
 
 
+@dataclass(frozen=True)
+class MaskPair:
+    """The two masks of a case; what is not scored is 0 in both.
+
+    Args:
+        prediction: Label map (z, y, x); empty if there is no prediction.
+        reference: Label map of the same shape.
+        grid: The lattice of both.
+        unjudged: Predicted values that occur only where the reference says that nothing is scored.
+    """
+
+    prediction: NDArray[np.int32]
+    reference: NDArray[np.int32]
+    grid: Grid
+    unjudged: frozenset[int] = frozenset()
+
+
 def score_case(task: ScoringTask) -> CaseScore:
     """Read the two masks of a case and score them; a missing prediction is scored as an empty one.
+
+    Raises:
+        GeometryError: The two masks lie on different grids.
+        LabelError: A mask holds values that the coding does not declare.
+        ImageError: A file is unreadable.
+    """
+    masks = read_masks(task)
+    labels = score_labels(
+        masks.prediction, masks.reference, masks.grid.spacing, task.coding.names, task.tolerance
+    )
+    return _summarised(task, labels)
+
+
+def read_masks(task: ScoringTask) -> MaskPair:
+    """Read and check the two masks of a case.
 
     Raises:
         GeometryError: The two masks lie on different grids.
@@ -149,12 +186,14 @@ def score_case(task: ScoringTask) -> CaseScore:
         prediction = read_labels(task.prediction)
         _require_same_grid(prediction, reference, task)
         predicted = _scored_values(prediction, task.coding, task.prediction)
-    if task.coding.ignore is not None:
-        # What the reference leaves open is nobody's: neither volume nor surface there is judged.
-        predicted[true == task.coding.ignore] = 0
-        true[true == task.coding.ignore] = 0
-    labels = score_labels(predicted, true, reference.grid.spacing, task.coding.names, task.tolerance)
-    return _summarised(task, labels)
+    if task.coding.ignore is None:
+        return MaskPair(predicted, true, reference.grid)
+    # What the reference leaves open is nobody's: neither volume nor surface there is judged.
+    ignored = true == task.coding.ignore
+    unjudged = np.setdiff1d(predicted[ignored], predicted[~ignored])
+    predicted[ignored] = 0
+    true[ignored] = 0
+    return MaskPair(predicted, true, reference.grid, frozenset(unjudged.tolist()))
 
 
 def score_labels(
@@ -173,20 +212,37 @@ def score_labels(
         names: Name of each value to score.
         tolerance: mm within which surfaces count as equal.
     """
+    return tuple(
+        _label_score(label, names[label], overlap, surface, tolerance)
+        for label, overlap, surface in compare_labels(prediction, reference, spacing, sorted(names))
+    )
+
+
+def compare_labels(
+    prediction: NDArray[Any], reference: NDArray[Any], spacing: Triple, labels: Sequence[int]
+) -> Iterator[tuple[int, Overlap, SurfaceDistances | None]]:
+    """Volume overlap and surface distances of every label that occurs in either map.
+
+    Args:
+        prediction: Label map (z, y, x).
+        reference: Label map of the same shape.
+        spacing: mm along z, y, x.
+        labels: Positive values to compare.
+
+    Yields:
+        Label, overlap, and surface distances, which are None unless both maps hold the label.
+    """
     spine = Box.around((prediction != 0) | (reference != 0))
     if spine is None:
-        return ()
+        return
     prediction, reference = prediction[spine.slices], reference[spine.slices]
-    counts = overlaps(prediction, reference, sorted(names))
-    boxes = [find_objects(array, max(names)) for array in (prediction, reference)]
-    scores = []
-    for label, overlap in counts.items():
+    boxes = [find_objects(array, max(labels)) for array in (prediction, reference)]
+    for label, overlap in overlaps(prediction, reference, labels).items():
         surface = None
         if overlap.prediction and overlap.reference:
             box = _union(boxes[0][label - 1], boxes[1][label - 1])
             surface = surface_distances(reference[box] == label, prediction[box] == label, spacing)
-        scores.append(_label_score(label, names[label], overlap, surface, tolerance))
-    return tuple(scores)
+        yield label, overlap, surface
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -13,6 +13,7 @@ import torch
 from autospine.core.errors import AutospineError, StorageError
 from autospine.inference.predictor import Predictor
 from autospine.io.checks import check_image
+from autospine.io.column_reports import report_path
 from autospine.io.documents import save
 from autospine.io.files import make_folder
 from autospine.io.images import read_image, write_image
@@ -30,6 +31,7 @@ class ScanReport:
         seconds: From reading to writing; None when nothing was done.
         slices: Slices along the file's third axis.
         error: Why there is no prediction; empty otherwise.
+        doubts: Why a person should look at the names again.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ScanReport:
     seconds: float | None
     slices: int = 0
     error: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def predict_folder(
     save_probabilities: bool = False,
 ) -> FolderReport:
     """Predict scans into ``target/NAME.nii.gz``; a broken scan is reported and does not stop the others.
+
+    Beside each mask stands ``NAME_vertebrae.json``, a ``ColumnReport``.
 
     Args:
         predictor: The opened model.
@@ -96,7 +101,7 @@ def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilitie
         volume = read_image(scan.path)
         check_image(volume, scan.path)
         members = predictor.predict_members(volume)
-        labels = predictor.merge(members)
+        decoded = predictor.merge(members)
     except StorageError:
         raise
     except AutospineError as error:
@@ -108,5 +113,7 @@ def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilitie
         assert probabilities is not None
         prediction.save(probabilities / configuration / scan.name)
         shutil.copyfile(predictor.folder.plan, probabilities / configuration / "plan.json")
-    write_image(mask, labels, volume.grid)
-    return ScanReport(scan.name, str(scan.path), round(time.monotonic() - started, 2), volume.grid.shape[0])
+    save(report_path(mask.parent, scan.name), decoded.column)
+    write_image(mask, decoded.labels, volume.grid)
+    seconds, doubts = round(time.monotonic() - started, 2), decoded.column.doubts
+    return ScanReport(scan.name, str(scan.path), seconds, volume.grid.shape[0], doubts=doubts)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from autospine.core.geometry import Box, Orientation
+from autospine.core.trace import Trace
 from autospine.inference.prediction import Prediction
 from autospine.resampling import FloatMatrix, linear_matrix, nearest_matrix
 
@@ -47,14 +48,7 @@ class Sampler:
         """Prepare a prediction; the logits are not copied."""
         trace = prediction.trace
         logits = Orientation.permutation(trace.axes).invert(prediction.logits)
-
-        def matrix(axis: int) -> FloatMatrix:
-            voxels = np.arange(trace.box.start[axis], trace.box.stop[axis])
-            separate = trace.separate_axis is not None and trace.axes[trace.separate_axis] == axis
-            weights = nearest_matrix if separate else linear_matrix
-            return weights(trace.stored_positions(axis, voxels), logits.shape[1 + axis])
-
-        return cls(logits, trace.box, (matrix(0), matrix(1), matrix(2)))
+        return cls(logits, trace.box, scan_matrices(trace))
 
     def sample(self, block: Box, channels: NDArray[np.intp]) -> torch.Tensor:
         """Resampled logits of some channels.
@@ -175,6 +169,22 @@ class Votes:
             part[0] = 0.0
             part[torch.from_numpy(channels)] = self.sampler.sample(inside, channels).softmax(0)
         return result
+
+
+def scan_matrices(trace: Trace) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
+    """Weights that take an array at model resolution, canonical axis order, to the voxels of ``trace.box``.
+
+    Returns:
+        Per canonical axis, shape (voxels of the box, voxels of the array).
+    """
+
+    def matrix(axis: int) -> FloatMatrix:
+        voxels = np.arange(trace.box.start[axis], trace.box.stop[axis])
+        stored = trace.axes.index(axis)
+        weights = nearest_matrix if trace.separate_axis == stored else linear_matrix
+        return weights(trace.stored_positions(axis, voxels), trace.shape[stored])
+
+    return matrix(0), matrix(1), matrix(2)
 
 
 def probability_bounds(logits: Bounds) -> Bounds:

@@ -1,10 +1,11 @@
-"""What a network says about a scan: logits at model resolution and the way back to the scan."""
+"""What a network says about a scan, at model resolution, and the way back to the scan."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +14,58 @@ from autospine.core.errors import GeometryError
 from autospine.core.trace import Trace
 from autospine.io import documents
 from autospine.io.store import load_array, save_array
+from autospine.targets import VECTOR_UNIT
+
+_CENTRES: Final = "_centres.b2nd"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Logits of one model (or the mean over its folds) for one scan.
+    """Outputs of one model (or the mean over its folds) for one scan.
 
     Args:
         logits: Shape (classes, *trace.shape), usually float16.
         trace: From the scan to the logits' grid.
+        centres: Shape (4, *trace.shape): the heat of being a body's centre, as a logit, and the vector in
+            mm along the stored axes to the centre of the voxel's own vertebra; None from a model that
+            has not learnt them.
 
     Raises:
-        GeometryError: Logits and trace have different shapes.
+        GeometryError: Arrays and trace have different shapes.
     """
 
     logits: NDArray[Any]
     trace: Trace
+    centres: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.logits.ndim != 4 or self.logits.shape[1:] != self.trace.shape:
-            raise GeometryError(
-                f"Logits of shape {self.logits.shape} do not fit a stored grid of {self.trace.shape}."
-            )
+        for array in (self.logits, self.logits if self.centres is None else self.centres):
+            if array.ndim != 4 or array.shape[1:] != self.trace.shape:
+                raise GeometryError(
+                    f"Outputs of shape {array.shape} do not fit a stored grid of {self.trace.shape}."
+                )
+
+    @classmethod
+    def of(cls, outputs: NDArray[Any], trace: Trace, classes: int) -> Prediction:
+        """Tell a network's output channels (channels, *trace.shape) apart."""
+        if len(outputs) == classes:
+            return cls(outputs, trace)
+        centres = outputs[classes:].copy()
+        centres[1:] *= VECTOR_UNIT
+        return cls(outputs[:classes], trace, centres)
+
+    def with_one_channel_for(self, channels: Sequence[int]) -> Prediction:
+        """The same prediction with several classes taken as one, behind the others.
+
+        The softmax of the new channel is the sum of theirs: its logit is the log of their summed odds.
+        """
+        highest = self.logits[list(channels)].max(axis=0).astype(np.float32)
+        odds = np.zeros_like(highest)
+        for channel in channels:
+            odds += np.exp(self.logits[channel] - highest)
+        others = [channel for channel in range(len(self.logits)) if channel not in channels]
+        joint = highest + np.log(odds)
+        return Prediction(np.concatenate([self.logits[others], joint[None]]), self.trace, self.centres)
 
     def class_map(self) -> NDArray[np.int8]:
         """The most probable class of each voxel, int8 of shape ``trace.shape``; ties go to the lowest."""
@@ -48,7 +79,7 @@ class Prediction:
         return winner
 
     def save(self, path: Path) -> None:
-        """Write ``<path>.b2nd`` (logits, float16) and then ``<path>.json`` (the trace).
+        """Write ``<path>.b2nd`` (logits), ``<path>_centres.b2nd``, and then ``<path>.json`` (the trace).
 
         Args:
             path: Without suffix.
@@ -57,6 +88,8 @@ class Prediction:
             StorageError: The disk refuses.
         """
         save_array(_with_suffix(path, ".b2nd"), to_half(self.logits))
+        if self.centres is not None:
+            save_array(_with_suffix(path, _CENTRES), to_half(self.centres))
         documents.save(_with_suffix(path, ".json"), self.trace)
 
     @classmethod
@@ -71,7 +104,15 @@ class Prediction:
             ImageError: The logits are.
         """
         trace = documents.load(_with_suffix(path, ".json"), Trace)
-        return cls(load_array(_with_suffix(path, ".b2nd")), trace)
+        centres = _with_suffix(path, _CENTRES)
+        logits = load_array(_with_suffix(path, ".b2nd"))
+        return cls(logits, trace, load_array(centres) if centres.exists() else None)
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The files of a stored prediction, given its path without suffix."""
+    files = [_with_suffix(path, suffix) for suffix in (".b2nd", _CENTRES, ".json")]
+    return [file for file in files if file.exists()]
 
 
 def to_half(logits: NDArray[Any]) -> NDArray[np.float16]:

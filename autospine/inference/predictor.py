@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autospine.core.column_report import Decoding, Partial
 from autospine.core.ensemble import Ensemble, Member
 from autospine.core.errors import UsageError
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
-from autospine.inference.export import export_labels
+from autospine.inference.decoding import Decoded, can_name_columns, decode_argmax, decode_sequence
 from autospine.inference.prediction import Prediction
-from autospine.inference.sliding_window import predict_logits
+from autospine.inference.sliding_window import predict_outputs
 from autospine.inference.stages import with_previous
 from autospine.io import documents
 from autospine.networks import build
@@ -39,6 +40,7 @@ class Predictor:
         ensemble: Which members predict, and what happens to their mask.
         device: Where the networks run.
         mirror: Average over the mirrorings that the plan permits.
+        partial: What becomes of vertebrae that the border cuts; None follows the plan.
     """
 
     folder: RunFolder
@@ -46,6 +48,7 @@ class Predictor:
     ensemble: Ensemble
     device: torch.device
     mirror: bool = True
+    partial: Partial | None = None
     _networks: dict[tuple[str, tuple[int, ...]], list[nn.Module]] = field(default_factory=dict)
 
     @classmethod
@@ -57,6 +60,8 @@ class Predictor:
         configurations: Sequence[str] = (),
         folds: Sequence[int] = (),
         mirror: bool = True,
+        decoding: Decoding | None = None,
+        partial: Partial | None = None,
     ) -> Predictor:
         """Read a model folder.
 
@@ -66,25 +71,27 @@ class Predictor:
             configurations: Use these, equally weighted, instead of the chosen ensemble.
             folds: Use these folds instead of all trained ones.
             mirror: Whether to average over mirrorings.
+            decoding: How names are decided; None follows the ensemble, and where configurations are given
+                names columns if one of them has learnt to.
+            partial: What becomes of vertebrae that the border cuts; None follows the plan.
 
         Raises:
             DocumentError: The plan or the ensemble is absent or damaged.
-            UsageError: A configuration or fold has not been trained.
+            UsageError: A configuration or fold has not been trained, or has not learnt to name columns.
         """
         plan = documents.load(folder.plan, Plan)
         ensemble = _ensemble(folder, plan, configurations, folds)
+        if decoding is not None:
+            ensemble = replace(ensemble, decoding=_possible(decoding, ensemble, plan))
         for member in ensemble.members:
             _require_trained(folder, member)
-        return cls(folder, plan, ensemble, torch.device(device), mirror)
+        return cls(folder, plan, ensemble, torch.device(device), mirror, partial)
 
-    def predict(self, scan: Volume) -> NDArray[np.uint8]:
-        """The mask of one scan.
+    def predict(self, scan: Volume) -> Decoded:
+        """The mask of one scan and the vertebrae in it.
 
         Args:
             scan: Intensities of shape (1, z, y, x), HU for CT, in any orientation.
-
-        Returns:
-            Label values of shape (z, y, x) on the scan's own grid.
         """
         return self.merge(self.predict_members(scan))
 
@@ -94,12 +101,15 @@ class Predictor:
         work = _Scan(self, scan)
         return {m.configuration: work.prediction(m.configuration, m.folds) for m in self.ensemble.members}
 
-    def merge(self, predictions: Mapping[str, Prediction]) -> NDArray[np.uint8]:
-        """The members' logits as one post-processed mask on the scan's own grid."""
+    def merge(self, predictions: Mapping[str, Prediction]) -> Decoded:
+        """The members' outputs as one post-processed mask on the scan's own grid, and its vertebrae."""
         members = [predictions[m.configuration] for m in self.ensemble.members]
         weights = [m.weight for m in self.ensemble.members]
-        labels = export_labels(members, self.plan.classes, weights)
-        return apply(labels, self.ensemble.post_processing)
+        if self.ensemble.decoding == "sequence":
+            decoded = decode_sequence(members, weights, self.plan, self.partial)
+        else:
+            decoded = decode_argmax(members, weights, self.plan)
+        return replace(decoded, labels=apply(decoded.labels, self.ensemble.post_processing))
 
     def networks(self, configuration: Configuration, folds: tuple[int, ...]) -> list[nn.Module]:
         """The trained networks of a configuration's folds, on the device, in evaluation mode."""
@@ -111,7 +121,8 @@ class Predictor:
     def _load(self, configuration: Configuration, fold: int) -> nn.Module:
         path = self.folder.weights(configuration.name, fold)
         channels = self.plan.input_channels(configuration)
-        network = build(configuration.network, channels, len(self.plan.classes))
+        outputs = self.plan.output_channels(configuration)
+        network = build(configuration.network, channels, outputs)
         set_weights(network, load_tensors(path)[0], path)
         return network.to(self.device).eval()
 
@@ -141,8 +152,10 @@ class _Scan:
         precision = choose_precision(configuration.schedule.precision, predictor.device)
         networks = predictor.networks(configuration, folds)
         with autocast(predictor.device, precision):
-            logits = predict_logits(networks, image, configuration, predictor.device, mirror=predictor.mirror)
-        return Prediction(logits, trace)
+            outputs = predict_outputs(
+                networks, image, configuration, predictor.device, mirror=predictor.mirror
+            )
+        return Prediction.of(outputs, trace, len(predictor.plan.classes))
 
     def _previous_class_map(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Any:
         assert configuration.previous_stage is not None
@@ -164,12 +177,23 @@ def _ensemble(folder: RunFolder, plan: Plan, configurations: Sequence[str], fold
         return Ensemble(
             members=tuple(Member(m.configuration, tuple(folds), m.weight) for m in chosen.members),
             post_processing=chosen.post_processing,
+            decoding=chosen.decoding,
         )
     members = []
     for name in configurations:
         plan.configuration(name)
         members.append(Member(name, tuple(folds) or folder.trained_folds(name), 1.0))
-    return Ensemble(members=tuple(members))
+    ensemble = Ensemble(members=tuple(members))
+    return replace(ensemble, decoding="sequence" if can_name_columns(ensemble, plan) else "argmax")
+
+
+def _possible(decoding: Decoding, ensemble: Ensemble, plan: Plan) -> Decoding:
+    if decoding == "sequence" and not can_name_columns(ensemble, plan):
+        raise UsageError(
+            f"None of {ensemble.name} has learnt to name columns.",
+            remedy="Use --naming argmax, or a 3D configuration of the planner spine.",
+        )
+    return decoding
 
 
 def _require_trained(folder: RunFolder, member: Member) -> None:

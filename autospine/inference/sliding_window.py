@@ -1,4 +1,4 @@
-"""Logits of a whole case from overlapping patches with Gaussian weights."""
+"""A network's outputs for a whole case from overlapping patches with Gaussian weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autospine.inference.prediction import to_half
 Network = Callable[[Tensor], Tensor]
 
 
-def predict_logits(
+def predict_outputs(
     networks: Sequence[Network],
     image: NDArray[np.floating],
     configuration: Configuration,
@@ -28,10 +28,10 @@ def predict_logits(
     mirror: bool = True,
     overlap: float = 0.5,
 ) -> NDArray[np.float16]:
-    """Mean logits of several networks (the folds) over a preprocessed case.
+    """Mean outputs of several networks (the folds) over a preprocessed case.
 
     Args:
-        networks: Modules on ``device`` in evaluation mode; each maps (b, c, *patch) to (b, classes, *patch).
+        networks: Modules on ``device`` in evaluation mode; each maps (b, c, *patch) to (b, channels, *patch).
         image: Shape (c, *stored shape), previous-stage channels included.
         configuration: Patch, padding and the axes that may be mirrored.
         device: Where the networks run.
@@ -39,7 +39,7 @@ def predict_logits(
         overlap: Share of a patch by which neighbours overlap.
 
     Returns:
-        Logits of shape (classes, *stored shape), clipped to the range of half precision.
+        Outputs of shape (channels, *stored shape), clipped to the range of half precision.
     """
     padded, inner = _pad(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), configuration)
     weight = torch.from_numpy(gaussian_weights(configuration.patch)).to(device)
@@ -49,11 +49,11 @@ def predict_logits(
     for box in windows(padded.shape[1:], configuration.patch, overlap):
         # A 2D configuration's window is one slice; the network takes it without the slice axis.
         patch = padded[(slice(None), *box)].reshape(1, padded.shape[0], *configuration.patch).to(device)
-        logits = _mean_logits(networks, patch, flips) * weight
+        outputs = _mean_outputs(networks, patch, flips, vectors=configuration.centres) * weight
         if total is None:
-            total = _accumulator((logits.shape[0], *padded.shape[1:]), device)
+            total = _accumulator((outputs.shape[0], *padded.shape[1:]), device)
         target = total[(slice(None), *box)]
-        target += logits.reshape(target.shape).to(total.device)
+        target += outputs.reshape(target.shape).to(total.device)
         weights[box] += weight.reshape(weights[box].shape).cpu()
     assert total is not None, "a case has at least one window"
     total /= weights.to(total.device)
@@ -108,17 +108,23 @@ def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
-def _mean_logits(networks: Sequence[Network], patch: Tensor, flips: Sequence[tuple[int, ...]]) -> Tensor:
-    logits: Tensor | None = None
+def _mean_outputs(
+    networks: Sequence[Network], patch: Tensor, flips: Sequence[tuple[int, ...]], *, vectors: bool
+) -> Tensor:
+    """Mean over networks and mirrorings; with ``vectors``, the last channels are the components of one."""
+    axes = patch.ndim - 2
+    total: Tensor | None = None
     for flip in flips:
         view = patch.flip(flip) if flip else patch
         for network in networks:
             # Sums in single precision: half precision overflows where many logits agree.
             out = network(view)[0].float()
             out = out.flip([axis - 1 for axis in flip]) if flip else out
-            logits = out if logits is None else logits.add_(out)
-    assert logits is not None, "the empty mirroring is always among the flips"
-    return logits / (len(flips) * len(networks))
+            for axis in flip if vectors else ():
+                out[axis - 2 - axes].neg_()  # what points left points right in the mirror
+            total = out if total is None else total.add_(out)
+    assert total is not None, "the empty mirroring is always among the flips"
+    return total / (len(flips) * len(networks))
 
 
 def _pad(image: Tensor, configuration: Configuration) -> tuple[Tensor, tuple[slice, ...]]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from autospine.core.column_report import Decoding
 from autospine.core.ensemble import PostProcessing
 from autospine.core.errors import DataError, GeometryError, UsageError
+from autospine.core.geometry import Grid
 from autospine.core.plan import Plan
-from autospine.inference.export import export_labels
+from autospine.inference.decoding import Decoded, decode_argmax, decode_sequence
 from autospine.inference.prediction import Prediction
 from autospine.io import documents
+from autospine.io.column_reports import report_path
 from autospine.io.images import write_image
 from autospine.postprocessing import apply
 from autospine.reporting import Reporter
@@ -45,7 +48,9 @@ class StoredPredictions:
             DataError: There are no stored predictions.
         """
         plan = documents.load(folder / "plan.json", Plan)
-        cases = sorted(path.name.removesuffix(_ARRAY) for path in folder.glob(f"[!.]*{_ARRAY}"))
+        names = (path.name.removesuffix(_ARRAY) for path in folder.glob(f"[!.]*{_ARRAY}"))
+        # A case's arrays share one document; arrays beside the logits have none of their own.
+        cases = sorted(name for name in names if (folder / f"{name}.json").is_file())
         if not cases:
             raise DataError(
                 "There are no stored predictions here.",
@@ -60,6 +65,7 @@ def merge_folders(
     output: Path,
     weights: Sequence[float] = (),
     post_processing: PostProcessing = _NONE,
+    decoding: Decoding | None = None,
     *,
     force: bool = False,
     reporter: Reporter | None = None,
@@ -71,6 +77,7 @@ def merge_folders(
         output: Where ``<case>.nii.gz`` is written, on the scan's own grid.
         weights: One positive number per folder; none weighs them equally.
         post_processing: What happens to every merged mask.
+        decoding: How names are decided; None names columns where a folder knows where vertebrae are.
         force: Replace masks that are there already.
         reporter: Where progress is told; by default nowhere.
 
@@ -92,18 +99,16 @@ def merge_folders(
         raise UsageError("This mask is there already.", where=existing[0], remedy="Replace it with --force.")
     with (reporter or Reporter(quiet=True)).bar(len(targets), "merge") as advance:
         for case, target in targets.items():
-            _merge_case(case, stored, shares, post_processing, target)
+            grid, decoded = _decoded(case, stored, shares, decoding)
+            documents.save(report_path(output, case), decoded.column)
+            write_image(target, apply(decoded.labels, post_processing), grid)
             advance(case)
     return tuple(targets.values())
 
 
-def _merge_case(
-    case: str,
-    stored: Sequence[StoredPredictions],
-    weights: Sequence[float],
-    post_processing: PostProcessing,
-    target: Path,
-) -> None:
+def _decoded(
+    case: str, stored: Sequence[StoredPredictions], weights: Sequence[float], decoding: Decoding | None
+) -> tuple[Grid, Decoded]:
     members = [Prediction.load(each.folder / case) for each in stored]
     grid = members[0].trace.grid
     for each, member in zip(stored, members, strict=True):
@@ -113,8 +118,10 @@ def _merge_case(
                 where=each.folder,
                 remedy="Merge predictions of the same scans.",
             )
-    labels = export_labels(members, stored[0].plan.classes, weights)
-    write_image(target, apply(labels, post_processing), grid)
+    plan = next((each.plan for each in stored if each.plan.column is not None), stored[0].plan)
+    knowing = plan.column is not None and any(member.centres is not None for member in members)
+    chosen = decoding or ("sequence" if knowing else "argmax")
+    return grid, (decode_sequence if chosen == "sequence" else decode_argmax)(members, weights, plan)
 
 
 def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from autospine.core import anatomy
 from autospine.core.errors import UsageError
 from autospine.io import documents
+from autospine.io.centroid_files import verse_text
 from autospine.io.centroids import CentroidFrame
 from autospine.io.files import write_text
 from autospine.io.images import write_image
@@ -214,11 +215,7 @@ def _recoded(labels: NDArray[Any], values: dict[int, int]) -> NDArray[np.uint8]:
 
 def _centroids(phantom: PhantomScan, frame: CentroidFrame) -> str:
     """VerSe's centroid file, rounded to a tenth as the published ones."""
-    entries: list[dict[str, Any]] = [] if frame.millimetres else [{"direction": list(frame.codes)}]
-    for label, world in sorted(phantom.centroids.items()):
-        x, y, z = (round(float(v), 1) for v in frame.from_world(phantom.image.grid, world))
-        entries.append({"label": anatomy.to_verse(label), "X": x, "Y": y, "Z": z})
-    return json.dumps(entries) + "\n"
+    return verse_text(phantom.centroids, phantom.image.grid, frame, digits=1)
 
 
 def facts(phantom: PhantomScan) -> dict[str, Any]:

@@ -14,7 +14,8 @@ class Recipe:
     """The population phantoms are drawn from; a range is drawn from evenly.
 
     Args:
-        field_of_view: The part of the column in view; ``"any"`` draws one per scan.
+        field_of_view: The part of the column in view, drawn evenly per scan if there are several; ``"any"``
+            draws from all, lumbar scans twice as often as rare ones.
         spacing: Finest voxel edge in mm; drawn evenly on a logarithmic scale.
         anisotropy: Coarsest over finest voxel edge; 1 makes isotropic scans.
         width: Field of view left to right in mm.
@@ -38,7 +39,7 @@ class Recipe:
         cut_circle: Share of scans whose corners outside the scanner's round field are filled with -1024.
     """
 
-    field_of_view: FieldOfView = "any"
+    field_of_view: FieldOfView | tuple[FieldOfView, ...] = "any"
     spacing: Range = (0.5, 3.0)
     anisotropy: Range = (1.0, 4.0)
     width: Range = (90.0, 260.0)

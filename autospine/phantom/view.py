@@ -74,7 +74,8 @@ def draw_grid(patient: Patient, recipe: Recipe, rng: np.random.Generator) -> Gri
 
 def _draw_extent(patient: Patient, recipe: Recipe, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Lowest and highest corner (x, y, z) of the field of view, mm."""
-    region = recipe.field_of_view
+    views = recipe.field_of_view
+    region = views if isinstance(views, str) else str(rng.choice(views))
     name = str(rng.choice(list(_REGIONS), p=_SHARES)) if region == "any" else region
     uppers, lowers = _REGIONS[name]
     top, bottom = (_between(patient, landmarks, rng) for landmarks in (uppers, lowers))

@@ -7,6 +7,9 @@ import pytest
 import SimpleITK as sitk
 
 from autospine.cli.main import run
+from autospine.core.ensemble import Ensemble
+from autospine.io import documents
+from autospine.io.column_reports import load_report
 from autospine.io.images import read_image, read_labels
 
 
@@ -107,3 +110,29 @@ def test_a_real_scan_comes_back_in_its_exact_grid(finished_run, sample_data, tmp
     scan, mask = nibabel.load(real), nibabel.load(tmp_path / real.name)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+
+
+def test_every_mask_comes_with_a_report_of_its_vertebrae(finished_run, scan, tmp_path):
+    for naming in ("sequence", "argmax"):
+        folder = tmp_path / naming
+        assert predict(finished_run, [scan], folder, "--configurations", "3d_lowres", "--naming", naming) == 0
+        name = scan.name.removesuffix(".nii.gz")
+        report = load_report(folder, name)
+        assert report.decoding == naming
+        values = set(np.unique(read_labels(folder / scan.name).array)) - {0}
+        assert values <= {vertebra.label for vertebra in report.vertebrae}
+
+
+def test_flat_configurations_cannot_name_columns(finished_run, scan, tmp_path, capsys):
+    assert predict(finished_run, [scan], tmp_path, "--configurations", "2d", "--naming", "sequence") == 2
+    assert "--naming argmax" in capsys.readouterr().err
+
+
+def test_both_decodings_stand_on_the_leaderboard(finished_run):
+    ensemble = documents.load(finished_run / "ensemble.json", Ensemble)
+    decodings = [candidate.decoding for candidate in ensemble.leaderboard]
+    assert decodings.count("argmax") == 15
+    assert decodings.count("sequence") == 14, "all but the 2D configuration alone"
+    assert all(candidate.identified is not None for candidate in ensemble.leaderboard)
+    assert "named as a column" in ensemble.reason.lower()
+    assert "named voxel by voxel" in ensemble.reason.lower()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from autospine import candidates
-from autospine.candidates import all_combinations
+from autospine.candidates import Contender, Scored, all_combinations, all_contenders
 from autospine.cli.main import run as run_command
 from autospine.core import leaderboard
+from autospine.core.column import ColumnModel, Succession
 from autospine.core.dataset import Case, Dataset, LabelSchema
 from autospine.core.ensemble import Ensemble, Member, PostProcessing
 from autospine.core.errors import DataError, GeometryError, UsageError
@@ -37,13 +38,19 @@ PATIENTS = {"a": "p1", "b": "p1", "c": "p2"}
 def simulated(**dice):
     """Scores of combinations: ``simulated(x=[80, 90])`` is Dice 0.8 and 0.9 of label 1 in cases 0, 1."""
     return {
-        tuple(names.split("_")): {str(i): {1: Overlap(value, 100, 100)} for i, value in enumerate(values)}
+        Contender(tuple(names.split("_"))): {
+            str(i): scored({1: Overlap(value, 100, 100)}) for i, value in enumerate(values)
+        }
         for names, values in dice.items()
     }
 
 
+def scored(counts, identified=1, vertebrae=1, invented=0):
+    return Scored((counts,), identified, vertebrae, invented)
+
+
 def chosen(scores, tolerance=0.001):
-    names = {name for members in scores for name in members}
+    names = {name for contender in scores for name in contender.members}
     models = {name: Model((0, 1), 10.0) for name in names}
     cases = next(iter(scores.values()))
     return choose(scores, SCHEMA, {case: case for case in cases}, models, tolerance)
@@ -75,24 +82,25 @@ def test_small_differences_decide_nothing(tolerance, name):
 
 
 def test_only_reference_labels_enter_the_mean():
-    scores = {("x",): {"0": {1: Overlap(90, 100, 100), 2: Overlap(0, 50, 0)}, "1": {}}}
+    counts = {1: Overlap(90, 100, 100), 2: Overlap(0, 50, 0)}
+    scores = {Contender(("x",)): {"0": scored(counts), "1": scored({}, 0, 0)}}
     assert chosen(scores).score.mean == 0.9
 
 
 def test_cases_without_labels_cannot_be_compared():
     with pytest.raises(DataError, match="no label"):
-        chosen({("x",): {"0": {1: Overlap(0, 5, 0)}}})
+        chosen({Contender(("x",)): {"0": scored({1: Overlap(0, 5, 0)})}})
 
 
 def test_leaderboard_shows_regions_and_seconds():
-    scores = {("x",): {"0": {1: Overlap(50, 100, 100), 2: Overlap(100, 100, 100)}}}
-    board = chosen(scores).leaderboard
+    counts = {1: Overlap(50, 100, 100), 2: Overlap(100, 100, 100)}
+    board = chosen({Contender(("x",)): {"0": scored(counts, identified=1, vertebrae=2)}}).leaderboard
     assert board[0].regions == {"lumbar": 1, "thoracic": 0.5}
-    assert leaderboard.as_csv(board, 1, "x").splitlines() == [
-        "rank,members,mean_dice,low,high,lumbar,thoracic,cases,seconds,chosen",
-        "1,x,0.750000,,,1.000000,0.500000,1,10.00,yes",
+    assert leaderboard.as_csv(board, 1, board[0]).splitlines() == [
+        "rank,members,decoding,identified,all_right,mean_dice,low,high,lumbar,thoracic,cases,seconds,chosen",
+        "1,x,argmax,0.500000,0.000000,0.750000,,,1.000000,0.500000,1,10.00,yes",
     ]
-    cells = ["x", "0.7500", "-", "..", "-", "1.0000", "0.5000", "10.0"]
+    cells = ["x", "argmax", "0.5000", "0.0000", "0.7500", "-", "..", "-", "1.0000", "0.5000", "10.0"]
     assert leaderboard.as_table(board).splitlines()[2].split() == cells
 
 
@@ -108,6 +116,47 @@ def test_all_combinations_simplest_first():
     )
     assert all_combinations("xyz", largest=2)[-1] == ("y", "z")
     assert all_combinations("x", largest=5) == (("x",),)
+
+
+def two_decodings(identified, dice):
+    """Scores of one combination, voxel by voxel and as a column: of ten vertebrae so many are identified."""
+    return {
+        Contender(("x",), decoding): {"0": scored({1: Overlap(overlap, 100, 100)}, hits, 10)}
+        for decoding, hits, overlap in zip(("argmax", "sequence"), identified, dice, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("identified", "dice", "winner"),
+    [
+        ((7, 9), (90, 80), "sequence"),
+        ((9, 7), (80, 90), "argmax"),
+        ((9, 9), (80, 81), "sequence"),
+        ((9, 9), (81, 80), "argmax"),
+        ((9, 9), (80, 80), "argmax"),
+    ],
+)
+def test_identification_decides_how_names_are_given_and_then_dice(identified, dice, winner):
+    ensemble = chosen(two_decodings(identified, dice))
+    assert ensemble.decoding == winner
+    for share, overlap in zip(identified, dice, strict=True):
+        assert f"identifies {share / 10:.4f} of the vertebrae at Dice {overlap / 100:.4f}" in ensemble.reason
+
+
+def test_a_case_is_all_right_only_without_invented_names():
+    assert scored({}, 2, 2).all_right
+    assert not scored({}, 2, 2, invented=1).all_right
+    assert not scored({}, 1, 2).all_right
+
+
+def test_columns_are_named_only_with_members_that_know_where_vertebrae_are():
+    knowing = replace(configuration("3d"), centres=True)
+    column = ColumnModel((19, 20), (Succession(19, 20, 1.0, 30.0, 0.1),))
+    plan = Plan("toy", "spine", SCHEMA, (0, 1, 2), (configuration("2d"), knowing), column=column)
+    columns = [c.members for c in all_contenders(plan, ["2d", "3d"]) if c.decoding == "sequence"]
+    assert columns == [("3d",), ("2d", "3d")]
+    without = replace(plan, column=None)
+    assert {c.decoding for c in all_contenders(without, ["2d", "3d"])} == {"argmax"}
 
 
 # A run folder with hand-made predictions

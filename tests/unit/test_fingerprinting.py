@@ -246,3 +246,26 @@ def test_a_training_case_needs_a_mask(tmp_path):
     case = write_case(tmp_path, "a", *scan())
     with pytest.raises(DataError, match="mask"):
         fingerprint_dataset(dataset(Case("a", case.image)), samples=10)
+
+
+def test_body_centres_are_given_or_found_in_whole_masks(tmp_path):
+    image, labels = scan()
+    labels[34:] = np.where(labels[33] > 0, 1, 0)  # the border cuts L1
+    case = write_case(tmp_path, "a", image, labels)
+    case = Case(case.identifier, case.image, case.label, patient="p", centroids={2: (9.5, 11.0, 44.0)})
+    (made,) = fingerprint_dataset(dataset(case), samples=10).cases
+    assert list(made.centres) == [2, 3]
+    assert made.centres[2] == (9.5, 11.0, 44.0)
+    found = np.array(made.centres[3])
+    assert np.abs(found - [9.5, 11.5, 5.5 * 2.5]).max() < 2.5
+    assert made.patient == "p"
+
+
+def test_volumes_and_cut_ends(tmp_path):
+    image, labels = scan()
+    labels[34:] = np.where(labels[33] > 0, 1, 0)
+    labels[14:22, 8:16, 14:] = 2  # the border cuts L2 at the side
+    (made,) = fingerprint_dataset(dataset(write_case(tmp_path, "a", image, labels)), samples=10).cases
+    assert made.volumes[3] == pytest.approx(8 * 8 * 8 * 2.5)
+    assert made.cut_levels == (1, 2)
+    assert made.end_cut_levels == (1,)

@@ -8,10 +8,11 @@ import torch
 
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation, Schedule
 from autospine.losses import (
+    CentreLoss,
     DeepSupervisionLoss,
     DiceCrossEntropyLoss,
     build,
-    downsample_labels,
+    downsample,
     stage_weights,
 )
 
@@ -135,7 +136,7 @@ def test_downsampled_labels_are_the_nearest_ones():
     labels = torch.randint(0, 27, (2, 12, 8, 6)).to(torch.uint8)
     for shape in [(6, 4, 3), (12, 2, 3), (3, 8, 6), (4, 8, 2), (12, 8, 6)]:
         expected = torch.nn.functional.interpolate(labels.unsqueeze(1), shape, mode="nearest-exact")
-        assert torch.equal(downsample_labels(labels, shape), expected.squeeze(1))
+        assert torch.equal(downsample(labels, shape), expected.squeeze(1))
 
 
 def test_deep_supervision_is_the_weighted_sum():
@@ -171,3 +172,60 @@ def test_loss_follows_the_configuration():
     )
     assert build(configuration).loss == DiceCrossEntropyLoss(0.5, 2.0, 1e-3, batch_dice=True)
     assert not build(replace(configuration, batch_dice=False)).loss.batch_dice
+
+
+@pytest.fixture
+def centre_targets():
+    """Heat and vectors of two samples; nothing is known in a corner, and vectors only in a few voxels."""
+    generator = torch.Generator().manual_seed(4)
+    heat = torch.rand((2, 1, 6, 6, 6), generator=generator)
+    vectors = torch.randn((2, 3, 6, 6, 6), generator=generator)
+    heat[0, :, :2] = torch.nan
+    vectors[:, :, :, 3:] = torch.nan
+    return torch.cat([heat, vectors], dim=1)
+
+
+def test_right_vectors_and_a_right_heat_cost_least(centre_targets):
+    best = torch.cat([centre_targets[:, :1].logit(eps=1e-6), centre_targets[:, 1:]], dim=1).nan_to_num()
+    least = CentreLoss()(best, centre_targets)
+    for channel in range(4):
+        worse = best.clone()
+        worse[:, channel] += 0.5
+        assert CentreLoss()(worse, centre_targets) > least
+
+
+def test_where_nothing_is_known_outputs_do_not_matter(centre_targets):
+    outputs = torch.randn((2, 4, 6, 6, 6), requires_grad=True)
+    loss = CentreLoss()(outputs, centre_targets)
+    loss.backward()
+    assert loss.isfinite()
+    assert torch.equal(outputs.grad == 0, centre_targets.isnan())
+
+
+def test_vectors_are_judged_by_the_smooth_distance(centre_targets):
+    outputs = torch.cat([centre_targets[:, :1].logit(eps=1e-6), centre_targets[:, 1:]], dim=1).nan_to_num()
+    off = outputs.clone()
+    off[:, 1] += 1.0  # one unit along one axis: 1 - beta / 2
+    difference = CentreLoss()(off, centre_targets) - CentreLoss()(outputs, centre_targets)
+    assert float(difference) == pytest.approx(0.9, abs=1e-5)
+
+
+def test_a_patch_without_any_vertebra_has_a_finite_loss():
+    targets = torch.cat([torch.zeros(1, 1, 4, 4, 4), torch.full((1, 3, 4, 4, 4), torch.nan)], dim=1)
+    outputs = torch.randn((1, 4, 4, 4, 4), requires_grad=True)
+    loss = CentreLoss()(outputs, targets)
+    loss.backward()
+    assert loss.isfinite()
+    assert outputs.grad.isfinite().all()
+    quiet = CentreLoss()(torch.full((1, 4, 4, 4, 4), -20.0), targets)
+    assert float(quiet) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_centre_channels_are_weighed_beside_the_classes(centre_targets):
+    labels = torch.zeros((2, 6, 6, 6), dtype=torch.int8)
+    stages = [torch.randn((2, 7, 6, 6, 6)), torch.randn((2, 7, 3, 3, 3))]
+    plain = DeepSupervisionLoss(DiceCrossEntropyLoss())([s[:, :3] for s in stages], labels)
+    for weight in (0.0, 2.0):
+        both = DeepSupervisionLoss(DiceCrossEntropyLoss(), weight)(stages, labels, centre_targets)
+        extra = CentreLoss()(stages[0][:, 3:], centre_targets)
+        torch.testing.assert_close(both, plain + weight * extra)

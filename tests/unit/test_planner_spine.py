@@ -219,3 +219,54 @@ def test_a_cost_table_names_every_configuration():
     text = cost_table(plan, phantoms(), 5)
     assert all(c.name in text for c in plan.configurations)
     assert "5 folds" in text
+
+
+def test_three_dimensions_learn_body_centres_and_two_do_not():
+    plan = spine.plan(phantoms(), CPU)
+    assert {c.name for c in plan.configurations if c.centres} == {
+        "3d_lowres",
+        "3d_fullres",
+        "3d_cascade_fullres",
+    }
+    assert [plan.output_channels(c) for c in plan.configurations] == [6, 10, 10, 10]
+    assert plan.column.levels == LUMBAR
+
+
+def test_a_single_vertebra_makes_no_column():
+    one = golden_plans.fingerprint([(3, 3, 3)] * 4, [(60, 47, 47)] * 4, COLUMN, levels=(22,))
+    plan = spine.plan(one, CPU)
+    assert plan.column is None
+    assert not any(c.centres for c in plan.configurations)
+    assert "names" not in {r.decision for r in plan.reasons}
+
+
+def test_centre_channels_cost_something():
+    plan = spine.plan(phantoms(), GPU)
+    full = plan.configuration("3d_fullres")
+    plain = estimate(plan, replace(full, centres=False), phantoms())
+    rich = estimate(plan, full, phantoms())
+    assert plain.parameters < rich.parameters
+    assert plain.step_seconds < rich.step_seconds < 1.1 * plain.step_seconds
+    assert plain.memory_gb < rich.memory_gb < 1.1 * plain.memory_gb
+
+
+def with_volumes(fingerprint, lowest):
+    """Every vertebra has 50 ml but the lowest, which the border of every scan touches."""
+    volumes = {**dict.fromkeys(LUMBAR, 50_000.0), LUMBAR[-1]: lowest}
+    touching = {"cut_levels": (LUMBAR[-1],), "end_cut_levels": (LUMBAR[-1],)}
+    first = replace(fingerprint.cases[0], volumes=dict.fromkeys(LUMBAR, 50_000.0))
+    others = tuple(replace(c, volumes=volumes, **touching) for c in fingerprint.cases[1:])
+    return replace(fingerprint, cases=(first, *others))
+
+
+def test_touching_the_border_is_not_yet_being_cut():
+    plan = spine.plan(with_volumes(phantoms(), lowest=48_000.0), CPU)
+    assert plan.ignore_border
+    assert plan.partial == "drop"
+
+
+def test_a_data_set_that_labels_cut_vertebrae_keeps_them():
+    plan = spine.plan(with_volumes(phantoms(), lowest=20_000.0), CPU)
+    assert not plan.ignore_border
+    assert plan.partial == "keep"
+    assert reason(plan, "cut vertebrae").value == "kept"

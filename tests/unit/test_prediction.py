@@ -4,7 +4,8 @@ import pytest
 from autospine.core.errors import AutospineError, GeometryError
 from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.trace import Trace
-from autospine.inference.prediction import Prediction, to_half
+from autospine.inference.prediction import Prediction, stored_files, to_half
+from autospine.targets import VECTOR_UNIT
 
 GRID = Grid((4, 5, 6), (2.0, 1.0, 1.0))
 TRACE = Trace(GRID, Orientation.to_canonical(GRID), Box.whole(GRID.shape), (0, 1, 2), (2, 3, 3))
@@ -50,3 +51,38 @@ def test_an_absent_or_damaged_prediction_is_named(tmp_path):
 
 def test_half_precision_never_becomes_infinite():
     np.testing.assert_array_equal(to_half(np.array([1e9, -1e9, 1.5])), [65504, -65504, 1.5])
+
+
+def test_centre_channels_survive_the_disk_beside_the_logits(tmp_path):
+    outputs = np.random.default_rng(0).normal(size=(7, *TRACE.shape)).astype(np.float16)
+    made = Prediction.of(outputs, TRACE, 3)
+    np.testing.assert_array_equal(made.logits, outputs[:3])
+    np.testing.assert_array_equal(made.centres[0], outputs[3])
+    np.testing.assert_allclose(made.centres[1:], outputs[4:] * VECTOR_UNIT, rtol=1e-2)
+    made.save(tmp_path / "a.case")
+    loaded = Prediction.load(tmp_path / "a.case")
+    np.testing.assert_array_equal(loaded.centres, made.centres)
+    assert [path.name for path in stored_files(tmp_path / "a.case")] == [
+        "a.case.b2nd",
+        "a.case_centres.b2nd",
+        "a.case.json",
+    ]
+
+
+def test_without_centre_channels_there_are_none(tmp_path):
+    made = Prediction.of(np.zeros((3, *TRACE.shape), np.float16), TRACE, 3)
+    made.save(tmp_path / "a")
+    assert Prediction.load(tmp_path / "a").centres is None
+    with pytest.raises(GeometryError, match="do not fit"):
+        Prediction(np.zeros((3, *TRACE.shape)), TRACE, np.zeros((4, 1, 2, 3)))
+
+
+def test_classes_taken_as_one_have_their_summed_probability():
+    logits = np.random.default_rng(1).normal(size=(5, *TRACE.shape)) * 4
+    joined = Prediction(logits, TRACE).with_one_channel_for([1, 3, 4])
+
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum(axis=0)
+
+    p, q = softmax(logits), softmax(joined.logits)
+    np.testing.assert_allclose(q, [p[0], p[2], p[1] + p[3] + p[4]], rtol=1e-5)

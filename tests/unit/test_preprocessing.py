@@ -18,6 +18,7 @@ from autospine.core.errors import (
     ImageError,
     LabelError,
 )
+from autospine.core.fingerprint import Fingerprint
 from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation, Plan
 from autospine.core.trace import Trace
@@ -221,6 +222,50 @@ def test_stored_cases_can_be_opened(dataset, tmp_path):
     assert (case.labels[...][tuple(case.locations[2].T)] == 2).all()
 
 
+def test_body_centres_are_stored_as_voxels_of_the_network_s_grid(dataset, tmp_path):
+    coarse = replace(CONFIGURATION, spacing=(2.0, 1.0, 1.5), axes=(2, 0, 1))
+    world = TURNED.to_world((4.0, 5.0, 6.5))
+    centred = dataset.with_centroids({"case1": {1: tuple(world)}, "case2": {9: tuple(world)}})
+    run(centred, tmp_path / "out", configuration=coarse)
+    case = open_case(tmp_path / "out", "case1")
+    assert list(case.centres) == [1]
+    np.testing.assert_allclose(case.trace.stored_grid.to_world(case.centres[1]), world, atol=1e-6)
+    assert open_case(tmp_path / "out", "case2").centres == {}, "a label the plan does not know"
+
+
+@pytest.fixture
+def cut_column(tmp_path):
+    """L1 to L3 are labelled, T12 above is in view and is not; below L3 stands L4, cut and unlabelled."""
+    grid = Grid((60, 30, 30), (3.0, 3.0, 3.0))
+    image = np.random.default_rng(0).normal(0, 50, grid.shape).astype(np.int16)
+    labels = np.zeros(grid.shape, np.uint8)
+    for number, value in enumerate((22, 21, 20)):
+        labels[12 + 11 * number : 21 + 11 * number, 8:22, 9:21] = value
+    paths = image_path(tmp_path, "cut"), label_path(tmp_path, "cut")
+    write_image(paths[0], image, grid)
+    write_image(paths[1], labels, grid)
+    centres = {v: tuple(grid.to_world((16.0 + 11 * i, 14.5, 14.5))) for i, v in enumerate((22, 21, 20))}
+    return Dataset("cut", LabelSchema.vertebral_column(), (Case("cut", *paths, centroids=centres),)), labels
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_what_may_belong_to_an_unlabelled_neighbour_is_left_out_of_the_training(
+    cut_column, tmp_path, ignored
+):
+    dataset, mask = cut_column
+    plan = Plan("cut", "spine", dataset.labels, (0, 20, 21, 22), (CONFIGURATION,), ignore_border=ignored)
+    coarse = replace(CONFIGURATION, spacing=(3.0, 3.0, 3.0), axes=(1, 0, 2))
+    preprocess_dataset(dataset, plan, coarse, tmp_path / "out", 1)
+    stored = open_case(tmp_path / "out", "cut").labels[...].transpose(1, 0, 2)
+    expected = np.array([0] * 20 + [1, 2, 3])[mask]
+    np.testing.assert_array_equal(stored[mask > 0], expected[mask > 0])
+    assert (stored == -1).any() == ignored
+    if ignored:
+        assert (stored[50:, 10:20, 10:20] == -1).all(), "T12"
+        assert (stored[:8, 10:20, 10:20] == -1).all(), "L4"
+        assert not (stored[:, :, 0] == -1).any(), "far from the column"
+
+
 def test_nothing_depends_on_the_number_of_workers(dataset, tmp_path):
     dataset.training[1].image.write_bytes(b"no image")
     for workers in (1, 2):
@@ -322,6 +367,8 @@ def test_a_real_scan_goes_in_and_its_mask_comes_back(sample_data):
 def planned_run(dataset, tmp_path):
     save_dataset(tmp_path, dataset)
     documents.save(tmp_path / "run" / "plan.json", PLAN)
+    empty = Fingerprint("toy", PLAN.labels, ("CT",), (), ())
+    documents.save(tmp_path / "run" / "fingerprint.json", empty)
     return tmp_path / "run"
 
 

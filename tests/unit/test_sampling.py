@@ -1,5 +1,6 @@
 import itertools
 import multiprocessing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ from autospine.core.errors import AutospineError, TrainingError
 from autospine.core.geometry import Grid, Orientation
 from autospine.core.trace import Trace
 from autospine.preprocessed import StoredCase, save_case
-from autospine.sampling import CaseFiles, PatchLoader, PatchRequest, batches, patch_start, read_patch
+from autospine.sampling import (
+    CaseFiles,
+    PatchLoader,
+    PatchRequest,
+    batches,
+    centre_offsets,
+    patch_start,
+    read_patch,
+)
 
 SHAPE = (12, 10, 8)
 REQUEST = PatchRequest(
@@ -26,7 +35,8 @@ def cases(tmp_path):
         image = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(1, *SHAPE) / 1000 + number
         labels = np.zeros(SHAPE, dtype=np.int8)
         labels[9:11, 7:9, 2 + number] = 1 + number
-        save_case(tmp_path, StoredCase(name, trace, "hash"), image, labels, (4, 4, 4))
+        centres = {1 + number: (9.5, 7.5, 2.0 + number)}
+        save_case(tmp_path, StoredCase(name, trace, "hash", centres), image, labels, (4, 4, 4))
     return [CaseFiles(tmp_path, "first"), CaseFiles(tmp_path, "second")]
 
 
@@ -131,3 +141,16 @@ def test_a_killed_worker_is_reported_with_a_remedy(cases):
             process.join()
         with pytest.raises(TrainingError, match=r"worker died.*-9.*--schedule.workers"):
             list(itertools.islice(stream, 100))
+
+
+def test_centres_are_counted_from_the_middle_of_the_patch(cases):
+    request = replace(REQUEST, centres=3)
+    offsets = centre_offsets(cases[1].open(), (4, 2, -1), request)
+    assert offsets.shape == (3, 3)
+    np.testing.assert_array_equal(offsets[2], [9.5 - 6.5, 7.5 - 4.5, 3.0 - 1.5])
+    assert np.isnan(offsets[:2]).all()
+
+
+def test_a_batch_holds_centres_only_where_asked_for(cases):
+    assert "centres" not in loader(cases).batch(0)
+    assert loader(cases, request=replace(REQUEST, centres=3)).batch(0)["centres"].shape == (2, 3, 3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from autospine.core.plan import Configuration, NetworkSpec, Normalisation
 from autospine.inference.sliding_window import (
     gaussian_weights,
     mirrorings,
-    predict_logits,
+    predict_outputs,
     window_starts,
     windows,
 )
@@ -41,7 +43,7 @@ def intensity_and_its_negative(image):
 @pytest.mark.parametrize("patch", [(8, 8, 8), (4, 6)])
 def test_a_voxelwise_network_gives_its_own_values_back(shape, patch):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
-    logits = predict_logits([intensity_and_its_negative], image, configuration(patch), CPU)
+    logits = predict_outputs([intensity_and_its_negative], image, configuration(patch), CPU)
     assert logits.shape == (2, *shape)
     assert logits.dtype == np.float16
     np.testing.assert_allclose(logits[0], image[0], atol=2e-3)
@@ -51,7 +53,7 @@ def test_a_voxelwise_network_gives_its_own_values_back(shape, patch):
 def test_several_networks_are_averaged():
     image = np.ones((1, 4, 4, 4), dtype=np.float32)
     networks = [lambda x: x * 2, lambda x: x * 4]
-    assert np.allclose(predict_logits(networks, image, configuration((4, 4, 4)), CPU), 3)
+    assert np.allclose(predict_outputs(networks, image, configuration((4, 4, 4)), CPU), 3)
 
 
 def test_mirroring_averages_over_the_permitted_axes_only():
@@ -61,9 +63,9 @@ def test_mirroring_averages_over_the_permitted_axes_only():
         return image * 0 + ramp
 
     image = np.zeros((1, 4, 4, 4), dtype=np.float32)
-    seen = predict_logits([looks_right], image, configuration((4, 4, 4), mirror_axes=(2,)), CPU)
+    seen = predict_outputs([looks_right], image, configuration((4, 4, 4), mirror_axes=(2,)), CPU)
     assert np.allclose(seen, 1.5)
-    plain = predict_logits([looks_right], image, configuration((4, 4, 4), (2,)), CPU, mirror=False)
+    plain = predict_outputs([looks_right], image, configuration((4, 4, 4), (2,)), CPU, mirror=False)
     assert np.allclose(plain, ramp.numpy())
 
 
@@ -79,7 +81,7 @@ def test_padding_is_the_configurations_air():
         seen.append(image)
         return image
 
-    predict_logits([spy], np.zeros((1, 2, 4, 4), dtype=np.float32), configuration((4, 4, 4)), CPU)
+    predict_outputs([spy], np.zeros((1, 2, 4, 4), dtype=np.float32), configuration((4, 4, 4)), CPU)
     assert (seen[0][0, 0, 0] == -3).all()
     assert (seen[0][0, 0, 1:3] == 0).all()
 
@@ -92,15 +94,15 @@ def test_a_case_is_predicted_alike_whether_padded_by_hand_or_not():
 
     by_hand = np.full((1, 6, 6, 6), -3, dtype=np.float32)
     by_hand[:, 1:4] = image
-    small = predict_logits([blur], image, configuration((6, 6, 6)), CPU)
+    small = predict_outputs([blur], image, configuration((6, 6, 6)), CPU)
     np.testing.assert_array_equal(
-        small, predict_logits([blur], by_hand, configuration((6, 6, 6)), CPU)[:, 1:4]
+        small, predict_outputs([blur], by_hand, configuration((6, 6, 6)), CPU)[:, 1:4]
     )
 
 
 def test_logits_too_large_for_half_precision_stay_finite():
     image = np.full((1, 4, 4, 4), 1e6, dtype=np.float32)
-    assert np.isfinite(predict_logits([lambda x: x], image, configuration((4, 4, 4)), CPU)).all()
+    assert np.isfinite(predict_outputs([lambda x: x], image, configuration((4, 4, 4)), CPU)).all()
 
 
 def test_window_starts_follow_nnunets_rule():
@@ -130,3 +132,30 @@ def test_a_previous_stage_becomes_one_channel_a_class():
     image = np.zeros((1, 1, 1, 4), dtype=np.float32)
     stacked = with_previous(image, np.array([[[0, 1, 2, 1]]], dtype=np.int8), 3)
     np.testing.assert_array_equal(stacked[1:, 0, 0], [[0, 1, 0, 1], [0, 0, 1, 0]])
+
+
+def test_vectors_are_mirrored_back():
+    """A network whose vectors always point to the larger side of its own view says nothing on average."""
+
+    def points_along(image):
+        return torch.cat([torch.ones_like(image), *[torch.full_like(image, v) for v in (3.0, 4.0, 5.0)]], 1)
+
+    image = np.zeros((1, 4, 4, 4), dtype=np.float32)
+    config = replace(configuration((4, 4, 4), mirror_axes=(0, 2)), centres=True)
+    outputs = predict_outputs([points_along], image, config, CPU)
+    for channel, expected in enumerate((1.0, 0.0, 4.0, 0.0)):
+        assert np.allclose(outputs[channel], expected)
+
+
+def test_vectors_of_a_faithful_network_survive_mirroring():
+    place = torch.arange(4.0)
+
+    def points_to_the_bright_end(image):
+        # Brightness grows along the last axis; in the mirror it falls, and so does the vector's sign.
+        slope = torch.sign(image[..., -1:] - image[..., :1])
+        zero = torch.zeros_like(image)
+        return torch.cat([zero, zero, zero, (slope * 2).expand_as(image)], 1)
+
+    image = np.broadcast_to(place.numpy(), (1, 4, 4, 4)).astype(np.float32)
+    config = replace(configuration((4, 4, 4), mirror_axes=(2,)), centres=True)
+    assert np.allclose(predict_outputs([points_to_the_bright_end], image, config, CPU)[3], 2.0)

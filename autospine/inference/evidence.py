@@ -1,0 +1,158 @@
+"""What an ensemble's members say about single vertebrae: votes for centres, and names pooled over voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autospine.core.geometry import FloatArray, Orientation
+from autospine.core.trace import Trace
+from autospine.inference.prediction import Prediction
+from autospine.vertebrae.instances import Votes, nearest_centre
+
+#: Voxels that are a vertebra with less than this probability do not vote.
+_LEAST_PROBABILITY: Final = 0.2
+_LEAST_LOGIT: Final = float(np.log(_LEAST_PROBABILITY / (1 - _LEAST_PROBABILITY)))
+#: A voxel's heat is a vote for its own place, which counts this much more than a vote from afar.
+_HEAT_WEIGHT: Final = 2.0
+_TINY: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Voters:
+    """The voxels of a member that may belong to a vertebra, and their votes.
+
+    Args:
+        trace: From the scan to the member's grid.
+        where: Which voxels of the stored grid vote, bool of shape ``trace.shape``.
+        votes: Of those voxels, in array order.
+        heat: Further votes, not bound to a voxel's membership.
+    """
+
+    trace: Trace
+    where: NDArray[np.bool_]
+    votes: Votes
+    heat: Votes
+
+    @classmethod
+    def of(cls, prediction: Prediction, weight: float) -> Voters:
+        """Let the voxels of a prediction vote.
+
+        Args:
+            prediction: With centre channels, and with all vertebrae as its last class.
+            weight: Of the member in the ensemble.
+        """
+        assert prediction.centres is not None
+        trace = prediction.trace
+        volume = float(np.prod(trace.stored_grid.spacing)) * weight
+        foreground = _odds_of_last(prediction.logits)
+        where = foreground > _LEAST_LOGIT
+        votes = places(trace, where) + _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)
+        heat = _probability(prediction.centres[0])
+        hot = heat > _LEAST_PROBABILITY
+        return cls(
+            trace,
+            where,
+            Votes(votes, _probability(foreground[where]) * volume),
+            Votes(places(trace, hot), heat[hot] * (volume * _HEAT_WEIGHT)),
+        )
+
+    def groups(self, centres: FloatArray) -> NDArray[np.uint8]:
+        """Number of the centre (from 1) that each voxel votes for, of shape ``trace.shape``; 0 for none."""
+        result = np.zeros(self.where.shape, dtype=np.uint8)
+        result[self.where] = nearest_centre(self.votes.places, centres) + 1
+        return result
+
+
+def places(trace: Trace, where: NDArray[np.bool_]) -> FloatArray:
+    """Where stored voxels lie, (n, 3): mm along z, y, x of the oriented scan from its first voxel."""
+    spacing = trace.orientation.apply_grid(trace.grid).spacing
+    result = np.empty((int(np.count_nonzero(where)), 3))
+    for stored, index in enumerate(np.nonzero(where)):
+        axis = trace.axes[stored]
+        result[:, axis] = (trace.canonical_positions(axis) * spacing[axis])[index]
+    return result
+
+
+def pooled_names(
+    members: Sequence[Prediction],
+    weights: Sequence[float],
+    channels: Sequence[int],
+    groups: NDArray[np.uint8],
+    trace: Trace,
+) -> FloatArray:
+    """Weighted mean of ``names_of_groups`` over the members, (groups, len(channels)); rows sum to 1."""
+    count = int(groups.max(initial=0))
+    total = np.zeros((count, len(channels)))
+    for member, weight in zip(members, weights, strict=True):
+        total += weight * names_of_groups(member, channels, groups, trace, count)
+    return np.asarray(total / np.maximum(total.sum(axis=1, keepdims=True), _TINY))
+
+
+def names_of_groups(
+    prediction: Prediction, channels: Sequence[int], groups: NDArray[np.uint8], trace: Trace, count: int
+) -> FloatArray:
+    """Mean softmax of some classes over the voxels of each group.
+
+    Args:
+        prediction: One member's.
+        channels: The classes.
+        groups: Number of each voxel's group (from 1) on the stored grid of ``trace``.
+        trace: Of the member that the groups were found on.
+        count: Number of groups.
+
+    Returns:
+        Shape (count, len(channels)); zero for a group without a voxel on the member's grid.
+    """
+    mine = _transferred(groups, trace, prediction.trace)
+    inside = mine > 0
+    order = np.argsort(mine[inside], kind="stable")
+    members = mine[inside][order]
+    logits = prediction.logits[:, inside][:, order].astype(np.float32)
+    logits -= logits.max(axis=0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=0)
+    present, first = np.unique(members, return_index=True)
+    result = np.zeros((count, len(channels)))
+    if len(present):
+        sizes = np.diff(np.append(first, len(members)))
+        result[present - 1] = (np.add.reduceat(logits[list(channels)], first, axis=1) / sizes).T
+    return result
+
+
+def _transferred(groups: NDArray[np.uint8], source: Trace, target: Trace) -> NDArray[np.uint8]:
+    """The groups on another member's grid: those of the nearest voxel, 0 beyond the source's grid."""
+    if source == target:
+        return groups
+    canonical = Orientation.permutation(source.axes).invert(groups)
+    index, beyond = [], []
+    for axis in range(3):
+        nearest = np.rint(source.stored_positions(axis, target.canonical_positions(axis))).astype(int)
+        beyond.append((nearest < 0) | (nearest >= canonical.shape[axis]))
+        index.append(np.clip(nearest, 0, canonical.shape[axis] - 1))
+    result = canonical[np.ix_(*index)]
+    for axis, outside in enumerate(beyond):
+        np.moveaxis(result, axis, 0)[outside] = 0
+    return np.ascontiguousarray(Orientation.permutation(target.axes).apply(result))
+
+
+def _canonical(vectors: FloatArray, trace: Trace) -> FloatArray:
+    """Vectors (n, 3) along the stored axes as vectors along z, y, x."""
+    result = np.empty_like(vectors)
+    result[:, list(trace.axes)] = vectors
+    return result
+
+
+def _odds_of_last(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Log of the odds of the last class against all others together."""
+    others = logits[:-1].astype(np.float32)
+    highest = others.max(axis=0)
+    return np.asarray(logits[-1] - highest - np.log(np.exp(others - highest).sum(axis=0)), dtype=np.float32)
+
+
+def _probability(logits: NDArray[np.floating]) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))

@@ -1,0 +1,77 @@
+"""What the centre channels of a network are to say: where bodies have their centres, voxel by voxel.
+
+Targets are made on the training device from the augmented labels and the equally moved centres, so that
+no vector field has to be rotated, scaled or interpolated. NaN stands where nothing is to be learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+#: mm that one unit of a network's vectors stands for; keeps outputs in the range that training starts in.
+VECTOR_UNIT: Final = 10.0
+#: Standard deviation of the heat around a centre in mm, and the least one in voxels of the coarsest axis.
+_HEAT_MM: Final = 6.0
+_HEAT_VOXELS: Final = 1.2
+
+
+def centre_targets(labels: Tensor, points: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Heat of, and vectors to, the centres of the vertebral bodies.
+
+    The heat is ``max_k exp(-|x - c_k|² / 2 sigma²)`` over all centres c_k of a sample. A labelled voxel's
+    vector leads to the centre of its own vertebra.
+
+    Args:
+        labels: Class indices (b, *patch); 0 is background, below 0 nothing is known.
+        points: Each class's centre as an offset in voxels from the patch's middle, (b, classes, d); NaN
+            for classes that the sample does not show.
+        spacing: mm along the patch's axes.
+
+    Returns:
+        float32 of shape (b, 1 + d, *patch): heat in 0..1, NaN where labels are below 0; vectors in units
+        of ``VECTOR_UNIT`` mm, NaN on voxels without a known centre.
+    """
+    mm = points.new_tensor(list(spacing))
+    sigma = max(_HEAT_MM, _HEAT_VOXELS * max(spacing))
+    places = [_places(n, s, points) for n, s in zip(labels.shape[1:], spacing, strict=True)]
+    centres = points * mm
+    heat = torch.stack([_heat(sample, places, sigma) for sample in centres])
+    heat.masked_fill_(labels < 0, torch.nan)
+    own = _own_centres(labels, centres)
+    for axis, place in enumerate(places):
+        shape = [1] * len(places)
+        shape[axis] = -1
+        own[:, axis] -= place.view(shape)
+    return torch.cat([heat.unsqueeze(1), own / VECTOR_UNIT], dim=1)
+
+
+def _places(length: int, spacing: float, like: Tensor) -> Tensor:
+    """Offsets in mm of an axis's voxels from the middle of the patch."""
+    return (torch.arange(length, device=like.device, dtype=like.dtype) - (length - 1) / 2) * spacing
+
+
+def _heat(centres: Tensor, places: Sequence[Tensor], sigma: float) -> Tensor:
+    """Largest of the Gaussians around a sample's centres (classes, d) in mm; zero where there is none."""
+    result = centres.new_zeros([len(place) for place in places])
+    for centre in centres[centres.isfinite().all(1)]:
+        profiles = [
+            torch.exp(-((place - c) ** 2) / (2 * sigma**2)) for place, c in zip(places, centre, strict=True)
+        ]
+        heat = profiles[0]
+        for profile in profiles[1:]:
+            heat = heat.unsqueeze(-1) * profile
+        torch.maximum(result, heat, out=result)
+    return result
+
+
+def _own_centres(labels: Tensor, centres: Tensor) -> Tensor:
+    """Centre in mm (b, d, *patch) of each voxel's class; NaN on background and where nothing is known."""
+    table = centres.clone()
+    table[:, 0] = torch.nan
+    index = labels.clamp(min=0).long().flatten(1)
+    own = torch.stack([t.index_select(0, i) for t, i in zip(table, index, strict=True)])
+    return own.transpose(1, 2).reshape(len(labels), -1, *labels.shape[1:]).contiguous()

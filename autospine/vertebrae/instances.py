@@ -1,0 +1,136 @@
+"""Vertebrae as groups of voxels: every voxel votes for a body's centre, and where votes meet is a vertebra.
+
+The voting is that of Panoptic-DeepLab (Cheng et al., CVPR 2020), in three dimensions and in mm: because a
+voxel belongs to the centre it points to, one vertebra cannot carry two names, and two that touch do not
+fuse. Places are mm along the axes z, y, x of the oriented scan, counted from its first voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from autospine.core.geometry import FloatArray
+
+#: Edge in mm of the bins that votes are counted in, and the Gaussian they are smoothed with.
+_BIN: Final = 2.5
+_SMOOTHING: Final = 4.0
+#: No two centres lie closer than this, mm; bodies of the neck are 15 mm apart.
+_CLOSEST: Final = 9.0
+#: A peak this near, in mm, to a higher one is its echo if it has less than this share of its height.
+_ECHO: Final = 22.0
+_ECHO_SHARE: Final = 0.2
+#: Votes of this many mm³ in one point are worth a centre; the body of C3 alone has 3000.
+_LEAST: Final = 400.0
+#: Radius in mm within which a peak's votes are averaged.
+_RADIUS: Final = 8.0
+#: Votes farther than this, in mm, from every centre belong to none.
+REACH: Final = 20.0
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Where voxels say that the centre of their own vertebra lies.
+
+    Args:
+        places: Shape (n, 3), mm.
+        weights: What each vote counts, mm³, (n,).
+    """
+
+    places: FloatArray
+    weights: FloatArray
+
+    @classmethod
+    def pooled(cls, votes: Sequence[Votes]) -> Votes:
+        """All votes as one."""
+        places = [v.places for v in votes] or [np.empty((0, 3))]
+        weights = [v.weights for v in votes] or [np.empty(0)]
+        return cls(np.concatenate(places), np.concatenate(weights))
+
+
+def find_centres(votes: Votes) -> FloatArray:
+    """Where votes meet, from head to foot.
+
+    Args:
+        votes: Of all voxels that may belong to a vertebra.
+
+    Returns:
+        Shape (k, 3), mm.
+    """
+    density, origin = _density(votes)
+    if density.size == 0:
+        return np.empty((0, 3))
+    size = 2 * round(_CLOSEST / _BIN) + 1
+    peaks = (density == ndimage.maximum_filter(density, size)) & (density >= _threshold())
+    index = np.argwhere(peaks)
+    heights = density[tuple(index.T)]
+    order = np.argsort(-heights, kind="stable")
+    kept = _without_echoes(origin + index[order] * _BIN, heights[order])
+    centres = _refined(kept, votes)
+    return centres[np.argsort(-centres[:, 0], kind="stable")]
+
+
+def nearest_centre(places: FloatArray, centres: FloatArray) -> NDArray[np.intp]:
+    """Which centre each vote means.
+
+    Args:
+        places: Votes of shape (n, 3), mm.
+        centres: Shape (k, 3), mm.
+
+    Returns:
+        Indices into ``centres`` of shape (n,); -1 where none lies within ``REACH``.
+    """
+    if len(centres) == 0:
+        return np.full(len(places), -1)
+    _, index = KDTree(centres).query(places, distance_upper_bound=REACH)
+    return np.where(index == len(centres), -1, index)
+
+
+def _density(votes: Votes) -> tuple[FloatArray, FloatArray]:
+    """Smoothed votes in mm³ per bin, and the place of the first bin's middle."""
+    if len(votes.places) == 0:
+        return np.empty((0, 0, 0)), np.zeros(3)
+    margin = 3 * _SMOOTHING
+    origin = votes.places.min(axis=0) - margin
+    shape = np.ceil((votes.places.max(axis=0) + margin - origin) / _BIN).astype(int) + 1
+    bins = np.rint((votes.places - origin) / _BIN).astype(int)
+    flat = np.ravel_multi_index(tuple(bins.T), tuple(shape))
+    counts = np.bincount(flat, votes.weights, int(np.prod(shape))).reshape(shape)
+    return ndimage.gaussian_filter(counts, _SMOOTHING / _BIN, mode="constant"), origin
+
+
+def _threshold() -> float:
+    """Height of the peak that ``_LEAST`` mm³ of votes make in one point."""
+    return float(_LEAST / (np.sqrt(2 * np.pi) * _SMOOTHING / _BIN) ** 3)
+
+
+def _without_echoes(places: FloatArray, heights: FloatArray) -> FloatArray:
+    """Peaks, highest first, less those that stand too near to a higher one."""
+    kept: list[int] = []
+    for i, place in enumerate(places):
+        distances = [float(np.linalg.norm(place - places[j])) for j in kept]
+        shares = [heights[i] / heights[j] for j in kept]
+        echo = any(
+            d < _CLOSEST or (d < _ECHO and share < _ECHO_SHARE)
+            for d, share in zip(distances, shares, strict=True)
+        )
+        if not echo:
+            kept.append(i)
+    return places[kept]
+
+
+def _refined(centres: FloatArray, votes: Votes) -> FloatArray:
+    """The weighted mean of the votes around each centre, twice over."""
+    tree = KDTree(votes.places)
+    result = centres.copy()
+    for _ in range(2):
+        for i, near in enumerate(tree.query_ball_point(result, _RADIUS)):
+            if near:
+                result[i] = np.average(votes.places[near], axis=0, weights=votes.weights[near])
+    return result
