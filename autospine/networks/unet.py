@@ -15,17 +15,17 @@ from autospine.networks.blocks import ConvBlock, ResidualBlock, convolution, ini
 
 
 class UNet(nn.Module):
-    """An encoder, and a decoder with one segmentation head per stage.
+    """An encoder, and a decoder with one head per stage.
 
     All heads exist whether or not coarse stages are trained, so that weights fit in either case.
 
     Args:
         spec: Features, kernels and strides of the stages.
         encoder: One module per stage, finest first; each begins with the stage's stride.
-        classes: Channels of the logits.
+        outputs: Channels that come out.
     """
 
-    def __init__(self, spec: NetworkSpec, encoder: list[nn.Module], classes: int) -> None:
+    def __init__(self, spec: NetworkSpec, encoder: list[nn.Module], outputs: int) -> None:
         super().__init__()
         self.divisors = spec.divisors
         self.encoder = nn.ModuleList(encoder)
@@ -37,15 +37,15 @@ class UNet(nn.Module):
             features, kernel = spec.features[stage], spec.kernels[stage]
             self.upsamplings.append(upsampling(spec.features[stage + 1], features, spec.strides[stage + 1]))
             self.decoder.append(_conv_stage(2 * features, features, kernel, blocks))
-            self.heads.append(convolution(features, classes, [1] * len(kernel)))
+            self.heads.append(convolution(features, outputs, [1] * len(kernel)))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes, *patch) of images (b, channels, *patch); the coarse heads are not computed."""
+        """Outputs (b, outputs, *patch) of images (b, channels, *patch); the coarse heads are not computed."""
         return self._logits(x, every_stage=False)[0]
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Logits of every decoder stage, finest first, each in the stage's own resolution."""
+        """Outputs of every decoder stage, finest first, each in the stage's own resolution."""
         return self._logits(x, every_stage=True)
 
     def _logits(self, x: Tensor, *, every_stage: bool) -> list[Tensor]:
@@ -63,13 +63,13 @@ class UNet(nn.Module):
         return logits[::-1]
 
 
-def plain_unet(spec: NetworkSpec, in_channels: int, classes: int) -> UNet:
+def plain_unet(spec: NetworkSpec, in_channels: int, outputs: int) -> UNet:
     """A U-Net whose encoder stages are stacks of convolutions.
 
     Args:
         spec: The network's shape.
         in_channels: Channels of the image, and of a previous stage's one-hot prediction.
-        classes: Channels of the logits.
+        outputs: Channels that come out.
 
     Raises:
         UsageError: The specification contradicts itself.
@@ -77,16 +77,16 @@ def plain_unet(spec: NetworkSpec, in_channels: int, classes: int) -> UNet:
     _check(spec)
     inputs = (in_channels, *spec.features[:-1])
     stages = zip(inputs, spec.features, spec.kernels, spec.encoder_blocks, spec.strides, strict=True)
-    return UNet(spec, [_conv_stage(*stage) for stage in stages], classes)
+    return UNet(spec, [_conv_stage(*stage) for stage in stages], outputs)
 
 
-def residual_unet(spec: NetworkSpec, in_channels: int, classes: int) -> UNet:
+def residual_unet(spec: NetworkSpec, in_channels: int, outputs: int) -> UNet:
     """A U-Net whose encoder stages are stacks of residual blocks, behind one convolution as stem.
 
     Args:
         spec: The network's shape.
         in_channels: Channels of the image, and of a previous stage's one-hot prediction.
-        classes: Channels of the logits.
+        outputs: Channels that come out.
 
     Raises:
         UsageError: The specification contradicts itself.
@@ -96,7 +96,7 @@ def residual_unet(spec: NetworkSpec, in_channels: int, classes: int) -> UNet:
     stages = zip(inputs, spec.features, spec.kernels, spec.encoder_blocks, spec.strides, strict=True)
     encoder = [_residual_stage(*stage) for stage in stages]
     encoder[0].insert(0, ConvBlock(in_channels, spec.features[0], spec.kernels[0]))
-    return UNet(spec, list(encoder), classes)
+    return UNet(spec, list(encoder), outputs)
 
 
 def _conv_stage(
