@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from machine import machine
 
 from autospine import losses
 from autospine.core.cost import estimate
@@ -101,26 +100,15 @@ def main() -> None:
     print("|---|---|---:|---:|---:|---:|")
     for name, centres, *figures in rows:
         print(f"| {name} | {'yes' if centres else 'no'} | " + " | ".join(f"{f:.3f}" for f in figures) + " |")
-    machine = torch.cuda.get_device_name() if device == "cuda" else processor()
     document = {
-        "date": date.today().isoformat(),
-        "machine": machine,
+        **machine("torch"),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "columns": ["configuration", "centres", "seconds", "gb", "planned_seconds", "planned_gb"],
         "rows": rows,
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

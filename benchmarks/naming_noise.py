@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from machine import machine
 from matplotlib.figure import Figure
 
 from autospine.core import anatomy
@@ -216,26 +215,13 @@ def main() -> None:
     outcomes = {noise: [run(draw_trial(c, noise, rng), model) for c in columns] for noise in NOISES}
     every = [outcome for some in outcomes.values() for outcome in some]
     rows, bins = [summarise(noise, some) for noise, some in outcomes.items()], calibration(every)
-    report = machine() | vars(args) | timing(every) | {"noise": rows, "calibration": bins}
+    report = machine("numpy") | vars(args) | timing(every) | {"noise": rows, "calibration": bins}
     print(table(rows))
     print(", ".join(f"{key}: {value:.1f}" for key, value in timing(every).items()))
     target = ROOT / "benchmarks" / "results" / "naming_noise.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     draw(rows, bins, ROOT / "documentation" / "pictures" / "naming_noise.png")
-
-
-def machine() -> dict[str, str]:
-    """When and on what this ran."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": datetime.now(tz=UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cpu": names[0] if names else platform.processor(),
-    }
 
 
 def timing(outcomes: list[Outcome]) -> dict[str, float]:

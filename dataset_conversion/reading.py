@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from autospine.core import anatomy
 from autospine.core.errors import GeometryError, LabelError
-from autospine.core.geometry import Grid, Orientation, Triple, matrix_rows
+from autospine.core.geometry import Grid, Orientation, Triple
+from autospine.core.lattice import on_grid
 from autospine.core.volume import Volume
 from autospine.io.centroids import axis_codes, read_centroids
 from autospine.io.checks import check_image, present_values
@@ -20,9 +21,6 @@ from autospine.io.images import read_image, read_labels
 
 from .intensities import detect_shift, subtract
 from .scans import SourceScan
-
-#: Corners of a mask may lie this share of a voxel away from the scan's; headers hold rounded numbers.
-_TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -76,20 +74,11 @@ def aligned(mask: Volume, grid: Grid, where: Path) -> NDArray[Any]:
     Raises:
         GeometryError: No swap of axes makes the two lattices agree.
     """
-    # In a frame turned so that the scan's axes are the canonical ones, the mask's orientation *relative to
-    # the scan* shows; an oblique pair could otherwise be rounded to two different orientations.
-    canonical = np.eye(3)[:, ::-1]
-    turned = matrix_rows(canonical @ np.asarray(grid.direction).T @ np.asarray(mask.grid.direction))
-    orientation = Orientation.to_canonical(Grid(mask.grid.shape, mask.grid.spacing, (0.0, 0.0, 0.0), turned))
-    moved = mask.reoriented(orientation)
-    if not moved.grid.same_as(grid, tolerance=_TOLERANCE * min(grid.spacing)):
-        raise GeometryError(
-            f"Mask and scan lie on different lattices: {_describe(moved.grid)} and {_describe(grid)}.",
-            where=where,
-            remedy="Correct the header that is wrong, or resample the mask to the scan.",
-        )
-    array: NDArray[Any] = moved.array[0]
-    return array
+    try:
+        return on_grid(mask, grid)
+    except GeometryError as error:
+        remedy = "Correct the header that is wrong, or resample the mask to the scan."
+        raise GeometryError(error.message, where=where, remedy=remedy) from error
 
 
 def relabelled(
@@ -149,12 +138,6 @@ def _plausible(
 
 def _names(labels: set[int]) -> str:
     return ", ".join(anatomy.name_of(label) for label in sorted(labels, key=anatomy.rank_of))
-
-
-def _describe(grid: Grid) -> str:
-    shape = " x ".join(map(str, grid.shape))
-    spacing = " x ".join(f"{s:.4g}" for s in grid.spacing)
-    return f"{shape} voxels of {spacing} mm from ({', '.join(f'{v:.1f}' for v in grid.origin)})"
 
 
 def _ranges(values: Mapping[int, int]) -> str:

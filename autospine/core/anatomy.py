@@ -30,7 +30,7 @@ _RANKS: Final[dict[int, int]] = {label: rank for rank, label in enumerate(COLUMN
 
 _EXTRA_SUCCESSORS: Final[dict[str, tuple[str, ...]]] = {
     "T11": ("T12", "L1"),  # a missing twelfth thoracic vertebra is real anatomy
-    "T12": ("T13", "L1"),
+    "T12": ("L1", "T13"),
     "L6": (),
 }
 

@@ -10,7 +10,7 @@ from typing import Final
 from autospine.io.centroid_files import Centre, slicer_text, table_text, verse_text
 from autospine.io.centroids import VERSE19_FLAT, VERSE20_FLAT, CentroidFrame, axis_codes
 from autospine.reporting import Reporter
-from autospine.submission.predictions import PredictedColumn, Prediction, find_predictions, read_column
+from autospine.submission.predictions import PredictedColumn, PredictedMask, find_predictions, read_column
 
 #: The table of all scans.
 TABLE: Final = "centroids.csv"
@@ -69,7 +69,7 @@ def export(predictions: Path, formats: Sequence[str], reporter: Reporter) -> Exp
     return Export(files, vertebrae)
 
 
-def _rows(prediction: Prediction, column: PredictedColumn) -> list[Centre]:
+def _rows(prediction: PredictedMask, column: PredictedColumn) -> list[Centre]:
     return [
         Centre(prediction.name, v.label, v.centre, v.visible if column.reported else None, v.probability)
         for v in column.vertebrae

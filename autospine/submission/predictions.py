@@ -25,7 +25,7 @@ _VALUES: Final = 256
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictedMask:
     """A predicted mask.
 
     Args:
@@ -59,7 +59,7 @@ class PredictedColumn:
         return {vertebra.label: vertebra.centre for vertebra in self.vertebrae}
 
 
-def find_predictions(folder: Path) -> tuple[Prediction, ...]:
+def find_predictions(folder: Path) -> tuple[PredictedMask, ...]:
     """The masks that stand directly in a folder, by name.
 
     Raises:
@@ -70,7 +70,7 @@ def find_predictions(folder: Path) -> tuple[Prediction, ...]:
         raise DataError(
             "There are no masks in this folder.", where=folder, remedy="Name the --output of a prediction."
         )
-    by_name: dict[str, Prediction] = {}
+    by_name: dict[str, PredictedMask] = {}
     for path in masks:
         name = image_stem(path)
         if name in by_name:
@@ -79,11 +79,11 @@ def find_predictions(folder: Path) -> tuple[Prediction, ...]:
                 where=folder,
                 remedy="Remove the one that is not meant.",
             )
-        by_name[name] = Prediction(name, path)
+        by_name[name] = PredictedMask(name, path)
     return tuple(by_name.values())
 
 
-def read_column(prediction: Prediction) -> PredictedColumn:
+def read_column(prediction: PredictedMask) -> PredictedColumn:
     """A mask and its vertebrae, as its report names them.
 
     Without a report, the values are taken for autospine's labels, and body centres are derived.
@@ -150,7 +150,7 @@ def _unknown(values: list[int], where: Path) -> LabelError:
     )
 
 
-def _label_of(name: str, prediction: Prediction) -> int:
+def _label_of(name: str, prediction: PredictedMask) -> int:
     if name not in anatomy.COLUMN:
         raise LabelError(
             f"The report names {name!r}, which is no vertebra.",

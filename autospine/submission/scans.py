@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from autospine.core.errors import DataError
 from autospine.submission.challenge import Challenge, NamedScan, Place
-from autospine.submission.predictions import Prediction
+from autospine.submission.predictions import PredictedMask
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Pairing:
         unused: Predictions without a scan.
     """
 
-    pairs: tuple[tuple[Prediction, NamedScan], ...]
+    pairs: tuple[tuple[PredictedMask, NamedScan], ...]
     missing: tuple[NamedScan, ...] = ()
-    unused: tuple[Prediction, ...] = ()
+    unused: tuple[PredictedMask, ...] = ()
 
 
 def find_originals(challenge: Challenge, folder: Path) -> tuple[NamedScan, ...]:
@@ -48,7 +48,7 @@ def find_originals(challenge: Challenge, folder: Path) -> tuple[NamedScan, ...]:
 
 
 def pair(
-    challenge: Challenge, predictions: Sequence[Prediction], scans: Sequence[NamedScan] | None
+    challenge: Challenge, predictions: Sequence[PredictedMask], scans: Sequence[NamedScan] | None
 ) -> Pairing:
     """Find the scan of each prediction.
 
@@ -91,7 +91,7 @@ def _files(challenge: Challenge, folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _by_name(challenge: Challenge, prediction: Prediction) -> NamedScan:
+def _by_name(challenge: Challenge, prediction: PredictedMask) -> NamedScan:
     scan = challenge.recognise(Path(prediction.name), None)
     if scan is None:
         raise DataError(

@@ -20,7 +20,7 @@ from autospine.io.files import make_folder, remove_partial, write_text
 from autospine.io.images import read_grid, read_labels, write_image
 from autospine.reporting import Reporter
 from autospine.submission.challenge import Challenge, NamedScan
-from autospine.submission.predictions import PredictedColumn, Prediction, find_predictions, read_column
+from autospine.submission.predictions import PredictedColumn, PredictedMask, find_predictions, read_column
 from autospine.submission.scans import Pairing, find_originals, pair
 from autospine.submission.scores import write_scores
 
@@ -145,7 +145,7 @@ def _complete(pairing: Pairing, folder: Path, *, allow_missing: bool) -> tuple[s
 
 def _write(
     challenge: Challenge,
-    prediction: Prediction,
+    prediction: PredictedMask,
     scan: NamedScan,
     output: Path,
     options: SubmissionOptions,

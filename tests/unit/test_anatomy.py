@@ -60,7 +60,7 @@ def test_the_usual_column_is_a_chain_of_successors():
     [
         ("C1", ["C2"]),
         ("T11", ["T12", "L1"]),
-        ("T12", ["T13", "L1"]),
+        ("T12", ["L1", "T13"]),
         ("T13", ["L1"]),
         ("L5", ["L6"]),
         ("L6", []),

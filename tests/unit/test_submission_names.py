@@ -6,7 +6,7 @@ import pytest
 
 from autospine.core.errors import DataError
 from autospine.submission.challenge import Place, Template
-from autospine.submission.predictions import Prediction
+from autospine.submission.predictions import PredictedMask
 from autospine.submission.scans import find_originals, pair
 from autospine.submission.verse import aliases
 from autospine.submission.verse19 import VERSE19
@@ -22,7 +22,7 @@ def touch(folder, *names):
 
 
 def predicted(*names):
-    return [Prediction(name, Path(f"{name}.nii.gz")) for name in names]
+    return [PredictedMask(name, Path(f"{name}.nii.gz")) for name in names]
 
 
 @pytest.mark.parametrize(
