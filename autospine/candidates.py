@@ -14,14 +14,15 @@ from autospine import __version__
 from autospine.core.column_report import Decoding
 from autospine.core.dataset import Case
 from autospine.core.errors import DocumentError, GeometryError
-from autospine.core.geometry import Triple
+from autospine.core.geometry import Grid, Triple
 from autospine.core.plan import Plan
 from autospine.core.run import RunFolder
 from autospine.core.volume import Volume
 from autospine.evaluation.identification import strict_hits
 from autospine.evaluation.overlap import Overlap, overlaps
-from autospine.inference.decoding import Decoded, decode_sequence, found_in_mask
+from autospine.inference.decoding import found_in_mask, name_together
 from autospine.inference.export import export_combinations
+from autospine.inference.groups import Witness
 from autospine.inference.prediction import Prediction, stored_files
 from autospine.io import documents
 from autospine.io.images import read_labels
@@ -173,9 +174,9 @@ def score_case(task: CandidateTask) -> CaseCounts:
                 remedy="The data set was changed after the training: train again or restore its files.",
             )
     centres = _reference_centres(task, reference)
-    masks = _argmax_masks(task, members)
+    masks, witnesses = _argmax_masks(task, members), _witnesses(task, members)
     scored = tuple(
-        _scored(task, _named(task, contender, members, masks), reference, centres)
+        _scored(task, _named(task, contender, reference.grid, witnesses, masks), reference, centres)
         for contender in task.contenders
     )
     result = CaseCounts(inputs, scored)
@@ -194,19 +195,25 @@ def _argmax_masks(
     return dict(zip(chosen, export_combinations(members, weights, task.plan.classes), strict=True))
 
 
+def _witnesses(task: CandidateTask, members: Mapping[str, Prediction]) -> dict[str, Witness]:
+    """The members of contenders that name columns, heard once for all of them."""
+    names = {name for c in task.contenders if c.decoding == "sequence" for name in c.members}
+    return {name: Witness.of(members[name], task.plan) for name in names}
+
+
 def _named(
     task: CandidateTask,
     contender: Contender,
-    members: Mapping[str, Prediction],
+    grid: Grid,
+    witnesses: Mapping[str, Witness],
     masks: Mapping[Combination, NDArray[Any]],
 ) -> tuple[NDArray[Any], Mapping[int, Triple]]:
     """A contender's mask and the centres of its vertebrae by label value."""
     if contender.decoding == "sequence":
-        chosen = [members[name] for name in contender.members]
-        decoded: Decoded = decode_sequence(chosen, [1.0] * len(chosen), task.plan)
+        chosen = [witnesses[name] for name in contender.members]
+        decoded = name_together(chosen, [1.0] * len(chosen), task.plan)
         return decoded.labels, {v.label: v.centre for v in decoded.column.vertebrae}
     mask = masks[contender.members]
-    grid = members[contender.members[0]].trace.grid
     return mask, {v.label: v.centre for v in found_in_mask(mask, grid, task.plan)}
 
 

@@ -27,6 +27,7 @@ from autospine.io.checks import check_image, check_mask
 from autospine.io.images import read_image, read_labels
 from autospine.io.parallel import parallel_map
 from autospine.vertebrae.centroids import body_centres
+from autospine.vertebrae.volumes import voxel_counts
 
 #: Foreground voxels sampled from all cases together (nnU-Net's number).
 SAMPLES: Final = 100_000_000
@@ -107,7 +108,9 @@ def analyse(case: Case, labels: LabelSchema, samples: int) -> tuple[CaseFingerpr
             levels=tuple(extents),
             cut_levels=tuple(cut),
             spine_extent=_spine_extent(extents, scan.grid.spacing),
-            body_pitch=_pitch({labels.vertebrae[v]: c for v, c in centres.items()}),
+            body_pitch=_pitch(
+                {labels.vertebrae[v]: c for v, c in centres.items() if v in case.centroids or v not in cut}
+            ),
             background_hu=background,
             plausible_hu=_plausible(background, bone),
             end_cut_levels=tuple(v for v, part in cut.items() if _touches_end(part, scan.grid.shape)),
@@ -185,11 +188,11 @@ def _spine_extent(extents: dict[int, Box], spacing: Triple) -> Triple:
 
 
 def _centres(case: Case, mask: Volume, labels: LabelSchema, extents: dict[int, Box]) -> dict[int, Triple]:
-    """Body centres of the vertebrae that occur: the given ones, the others from their mask if it is whole."""
+    """Body centres of the vertebrae that occur: the given ones, the others from their masks."""
     seen = {v: part for v, part in extents.items() if v in labels.vertebrae}
     given = {v: centre for v, centre in case.centroids.items() if v in seen}
-    whole = [v for v, part in seen.items() if v not in given and not _touches(part, mask.grid.shape)]
-    return dict(sorted({**body_centres(mask.array[0], mask.grid, whole), **given}.items()))
+    others = [value for value in seen if value not in given]
+    return dict(sorted({**body_centres(mask.array[0], mask.grid, others), **given}.items()))
 
 
 def _pitch(centres: Mapping[int, Triple]) -> float | None:
@@ -200,7 +203,7 @@ def _pitch(centres: Mapping[int, Triple]) -> float | None:
 
 
 def _volumes(levels: NDArray[np.int32], present: Sequence[int], spacing: Triple) -> dict[int, float]:
-    counts = np.bincount(levels.ravel(), minlength=max(present, default=0) + 1)
+    counts = voxel_counts(levels, int(levels.max()))
     return {value: float(counts[value] * math.prod(spacing)) for value in present}
 
 

@@ -333,12 +333,13 @@ def _adapted(plan: Plan, adapt: Callable[[Configuration], Configuration]) -> Pla
 
 
 def _dataset_content(dataset: Dataset) -> str:
-    """Hash of cases, file sizes and labels; copying a data set elsewhere does not change it."""
+    """Hash of cases, file sizes, patients, centres and labels; copying a data set does not change it."""
     files = {
         case.identifier: tuple(_size(path) for path in (case.image, case.label) if path is not None)
         for case in dataset.training
     }
-    return documents.content_hash(files, dataset.labels, dataset.channels)
+    facts = {case.identifier: (case.group, case.centroids) for case in dataset.training}
+    return documents.content_hash(files, facts, dataset.labels, dataset.channels)
 
 
 def _size(path: Path) -> int:

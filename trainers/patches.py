@@ -121,8 +121,7 @@ def _example(
     channels = image if previous is None else torch.cat([image, previous], dim=1)
     if points is None:
         return Example(channels, labels)
-    # Without a spacing of its own, a configuration measures in voxels.
-    spacing = [s or 1.0 for s in configuration.spacing]
+    spacing = [s for s in configuration.spacing if s is not None]
     return Example(channels, labels, centre_targets(labels, points, spacing))
 
 

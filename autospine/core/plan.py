@@ -155,7 +155,8 @@ class Schedule:
         dice_weight: Weight of the Dice term.
         cross_entropy_weight: Weight of the cross-entropy term.
         dice_smooth: Added to numerator and denominator of the Dice term.
-        centre_weight: Weight of the terms for the bodies' centres, where these are learnt.
+        centre_weight: Weight of the terms for the bodies' centres, where these are learnt. They are learnt
+            easily; with a large weight they crowd the names out of the trunk.
         precision: Arithmetic of the forward pass; ``"auto"`` takes the best the device has.
         compile: ``"auto"`` compiles the network where that helps.
         workers: Loader processes; None lets the device decide.
@@ -181,7 +182,7 @@ class Schedule:
     dice_weight: float = 1.0
     cross_entropy_weight: float = 1.0
     dice_smooth: float = 1e-5
-    centre_weight: float = 1.0
+    centre_weight: float = 0.05
     precision: Precision = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     workers: int | None = None
@@ -214,6 +215,9 @@ class Configuration:
         schedule: The training.
         trainer: The trainer's name in the registry.
         centres: Whether the network also learns where each vertebra's body has its centre; 3D only.
+
+    Raises:
+        UsageError: Centres are to be learnt in two dimensions or without a spacing.
     """
 
     name: str
@@ -234,6 +238,13 @@ class Configuration:
     schedule: Schedule = field(default_factory=Schedule)
     trainer: str = "default"
     centres: bool = False
+
+    def __post_init__(self) -> None:
+        if self.centres and (self.dimensions != 3 or None in self.spacing):
+            raise UsageError(
+                f"{self.name} cannot learn where bodies have their centres.",
+                remedy="That takes three dimensions and a spacing along each; set centres to false.",
+            )
 
     @property
     def dimensions(self) -> int:

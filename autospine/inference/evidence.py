@@ -19,6 +19,8 @@ _LEAST_PROBABILITY: Final = 0.2
 _LEAST_LOGIT: Final = float(np.log(_LEAST_PROBABILITY / (1 - _LEAST_PROBABILITY)))
 #: A voxel's heat is a vote for its own place, which counts this much more than a vote from afar.
 _HEAT_WEIGHT: Final = 2.0
+#: No voxel of a vertebra lies farther than this from its body's centre along any axis, mm.
+_FARTHEST: Final = 150.0
 _TINY: Final = 1e-12
 
 
@@ -29,7 +31,8 @@ class Voters:
     Args:
         trace: From the scan to the member's grid.
         where: Which voxels of the stored grid vote, bool of shape ``trace.shape``.
-        votes: Of those voxels, in array order.
+        votes: Of those voxels, in array order; one that points farther than ``_FARTHEST`` mm stays where
+            it is and counts nothing.
         heat: Further votes, not bound to a voxel's membership.
     """
 
@@ -39,26 +42,26 @@ class Voters:
     heat: Votes
 
     @classmethod
-    def of(cls, prediction: Prediction, weight: float) -> Voters:
+    def of(cls, prediction: Prediction) -> Voters:
         """Let the voxels of a prediction vote.
 
         Args:
             prediction: With centre channels, and with all vertebrae as its last class.
-            weight: Of the member in the ensemble.
         """
         assert prediction.centres is not None
         trace = prediction.trace
-        volume = float(np.prod(trace.stored_grid.spacing)) * weight
+        volume = float(np.prod(trace.stored_grid.spacing))
         foreground = _odds_of_last(prediction.logits)
         where = foreground > _LEAST_LOGIT
-        votes = places(trace, where) + _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)
-        heat = _probability(prediction.centres[0])
-        hot = heat > _LEAST_PROBABILITY
+        vectors = _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)
+        sane: NDArray[np.bool_] = np.asarray((np.abs(vectors) <= _FARTHEST).all(axis=1))
+        votes = places(trace, where) + np.where(sane[:, None], vectors, 0.0)
+        hot = prediction.centres[0] > _LEAST_LOGIT
         return cls(
             trace,
             where,
-            Votes(votes, _probability(foreground[where]) * volume),
-            Votes(places(trace, hot), heat[hot] * (volume * _HEAT_WEIGHT)),
+            Votes(votes, _probability(foreground[where]) * sane * volume),
+            Votes(places(trace, hot), _probability(prediction.centres[0][hot]) * (volume * _HEAT_WEIGHT)),
         )
 
     def groups(self, centres: FloatArray) -> NDArray[np.uint8]:
@@ -85,7 +88,10 @@ def pooled_names(
     groups: NDArray[np.uint8],
     trace: Trace,
 ) -> FloatArray:
-    """Weighted mean of ``names_of_groups`` over the members, (groups, len(channels)); rows sum to 1."""
+    """Weighted mean of ``names_of_groups`` over the members, (groups, len(channels)).
+
+    Rows sum to 1, but for groups that no member gives any of these classes.
+    """
     count = int(groups.max(initial=0))
     total = np.zeros((count, len(channels)))
     for member, weight in zip(members, weights, strict=True):

@@ -13,7 +13,7 @@ import torch
 from autospine.core.errors import AutospineError, StorageError
 from autospine.inference.predictor import Predictor
 from autospine.io.checks import check_image
-from autospine.io.column_reports import report_path
+from autospine.io.column_reports import load_report, report_path
 from autospine.io.documents import save
 from autospine.io.files import make_folder
 from autospine.io.images import read_image, write_image
@@ -85,7 +85,10 @@ def predict_folder(
         for scan in scans:
             mask = target / f"{scan.name}.nii.gz"
             if mask.is_file() and not force:
-                reports.append(ScanReport(scan.name, str(scan.path), None))
+                known = load_report(target, scan.name)
+                reports.append(
+                    ScanReport(scan.name, str(scan.path), None, doubts=known.doubts if known else ())
+                )
             else:
                 probabilities = target / "probabilities" if save_probabilities else None
                 reports.append(_predict_file(predictor, scan, mask, probabilities))

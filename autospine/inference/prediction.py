@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from autospine.core.errors import GeometryError
 from autospine.core.trace import Trace
 from autospine.io import documents
+from autospine.io.files import storage_errors
 from autospine.io.store import load_array, save_array
 from autospine.targets import VECTOR_UNIT
 
@@ -50,16 +51,18 @@ class Prediction:
         """Tell a network's output channels (channels, *trace.shape) apart."""
         if len(outputs) == classes:
             return cls(outputs, trace)
-        centres = outputs[classes:].copy()
+        centres = outputs[classes:].astype(np.float32)
         centres[1:] *= VECTOR_UNIT
-        return cls(outputs[:classes], trace, centres)
+        return cls(outputs[:classes], trace, to_half(centres))
 
     def with_one_channel_for(self, channels: Sequence[int]) -> Prediction:
         """The same prediction with several classes taken as one, behind the others.
 
         The softmax of the new channel is the sum of theirs: its logit is the log of their summed odds.
         """
-        highest = self.logits[list(channels)].max(axis=0).astype(np.float32)
+        highest = np.full(self.trace.shape, -np.inf, dtype=np.float32)
+        for channel in channels:
+            np.maximum(highest, self.logits[channel], out=highest)
         odds = np.zeros_like(highest)
         for channel in channels:
             odds += np.exp(self.logits[channel] - highest)
@@ -87,6 +90,10 @@ class Prediction:
         Raises:
             StorageError: The disk refuses.
         """
+        with storage_errors(path):
+            # From now on, until the trace is there, the prediction is incomplete.
+            for old in stored_files(path)[::-1]:
+                old.unlink()
         save_array(_with_suffix(path, ".b2nd"), to_half(self.logits))
         if self.centres is not None:
             save_array(_with_suffix(path, _CENTRES), to_half(self.centres))

@@ -18,13 +18,18 @@ from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
-from autospine.inference.decoding import Decoded, can_name_columns, decode_argmax, decode_sequence
+from autospine.inference.decoding import (
+    Decoded,
+    can_name_columns,
+    decode_argmax,
+    decode_sequence,
+    post_processed,
+)
 from autospine.inference.prediction import Prediction
 from autospine.inference.sliding_window import predict_outputs
 from autospine.inference.stages import with_previous
 from autospine.io import documents
 from autospine.networks import build
-from autospine.postprocessing import apply
 from autospine.precision import autocast, choose_precision
 from autospine.preprocessing import preprocess_image, resample_previous
 from autospine.weights import load_tensors, set_weights
@@ -77,7 +82,8 @@ class Predictor:
 
         Raises:
             DocumentError: The plan or the ensemble is absent or damaged.
-            UsageError: A configuration or fold has not been trained, or has not learnt to name columns.
+            UsageError: A configuration or fold has not been trained or has not learnt to name columns, or
+                ``partial`` is given where none is named.
         """
         plan = documents.load(folder.plan, Plan)
         ensemble = _ensemble(folder, plan, configurations, folds)
@@ -85,6 +91,11 @@ class Predictor:
             ensemble = replace(ensemble, decoding=_possible(decoding, ensemble, plan))
         for member in ensemble.members:
             _require_trained(folder, member)
+        if partial is not None and ensemble.decoding == "argmax":
+            raise UsageError(
+                "Names decided voxel by voxel do not tell which vertebrae the border cuts.",
+                remedy="Leave out --partial, or use --naming sequence.",
+            )
         return cls(folder, plan, ensemble, torch.device(device), mirror, partial)
 
     def predict(self, scan: Volume) -> Decoded:
@@ -109,7 +120,7 @@ class Predictor:
             decoded = decode_sequence(members, weights, self.plan, self.partial)
         else:
             decoded = decode_argmax(members, weights, self.plan)
-        return replace(decoded, labels=apply(decoded.labels, self.ensemble.post_processing))
+        return post_processed(decoded, self.ensemble.post_processing, members[0].trace.grid)
 
     def networks(self, configuration: Configuration, folds: tuple[int, ...]) -> list[nn.Module]:
         """The trained networks of a configuration's folds, on the device, in evaluation mode."""

@@ -13,12 +13,11 @@ from autospine.core.ensemble import PostProcessing
 from autospine.core.errors import DataError, GeometryError, UsageError
 from autospine.core.geometry import Grid
 from autospine.core.plan import Plan
-from autospine.inference.decoding import Decoded, decode_argmax, decode_sequence
+from autospine.inference.decoding import Decoded, decode_argmax, decode_sequence, post_processed
 from autospine.inference.prediction import Prediction
 from autospine.io import documents
 from autospine.io.column_reports import report_path
 from autospine.io.images import write_image
-from autospine.postprocessing import apply
 from autospine.reporting import Reporter
 
 _ARRAY: Final = ".b2nd"
@@ -100,8 +99,9 @@ def merge_folders(
     with (reporter or Reporter(quiet=True)).bar(len(targets), "merge") as advance:
         for case, target in targets.items():
             grid, decoded = _decoded(case, stored, shares, decoding)
+            decoded = post_processed(decoded, post_processing, grid)
             documents.save(report_path(output, case), decoded.column)
-            write_image(target, apply(decoded.labels, post_processing), grid)
+            write_image(target, decoded.labels, grid)
             advance(case)
     return tuple(targets.values())
 

@@ -42,22 +42,21 @@ def unlabelled_neighbours(
     Args:
         labels: Anatomical labels 1..26 of shape ``grid.shape``, in any orientation; 0 is background.
         grid: The lattice of the labels.
-        centres: LPS world position (x, y, z) in mm of the body's centre by label. Labelled vertebrae
-            without one are passed over.
+        centres: LPS world position (x, y, z) in mm of the body's centre by label. Beyond an
+            end vertebra without one, nothing is ignored.
 
     Returns:
         True where a voxel has no label and may lie in such a vertebra; of the labels' shape.
     """
     ignored = np.zeros(labels.shape, dtype=bool)
     boxes = _boxes(labels)
-    column = sorted((label for label in boxes if label in centres), key=anatomy.rank_of)
-    if not column:
-        return ignored
+    column = sorted(boxes, key=anatomy.rank_of)
+    known = [label for label in column if label in centres]
     ends = []
-    if column[0] != _C1:
-        ends.append((column, 1.0))
-    if column[-1] not in _LAST:
-        ends.append((column[::-1], -1.0))
+    if known and known[0] == column[0] != _C1:
+        ends.append((known, 1.0))
+    if known and known[-1] == column[-1] not in _LAST:
+        ends.append((known[::-1], -1.0))
     for inwards, sense in ends:
         end, places = inwards[0], [np.asarray(centres[label]) for label in inwards[:2]]
         voxels = np.argwhere(labels[boxes[end].slices] == end) + boxes[end].start

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -47,11 +48,18 @@ def body_centres(labels: NDArray[Any], grid: Grid, wanted: Sequence[int] | None 
     for value, slices in enumerate(ndimage.find_objects(labels), start=1):
         if slices is None or (wanted is not None and value not in wanted):
             continue
-        start = tuple(part.start for part in slices)
-        box = Box(start, tuple(part.stop for part in slices))
-        x, y, z = _centre(labels[slices] == value, grid.cropped(box))
+        box = Box(tuple(part.start for part in slices), tuple(part.stop for part in slices))
+        x, y, z = _centre(*_largest_part(labels[slices] == value, grid.cropped(box)))
         found[value] = (float(x), float(y), float(z))
     return found
+
+
+def _largest_part(mask: NDArray[np.bool_], grid: Grid) -> tuple[NDArray[np.bool_], Grid]:
+    """The largest connected component in its own box: stray voxels would stretch the box over the scan."""
+    part = cc3d.largest_k(mask, k=1, connectivity=26) > 0
+    box = Box.around(part)
+    assert box is not None, "a label that was found has a voxel"
+    return part[box.slices], grid.cropped(box)
 
 
 def _centre(mask: NDArray[np.bool_], grid: Grid) -> FloatArray:

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from autospine.core import anatomy
 from autospine.core.geometry import FloatArray, Triple
+from autospine.vertebrae.volumes import voxel_counts
 
 #: Share in view below which a vertebra counts as cut. On phantoms, whose labels leave out what is less than
 #: 93 % in view, it finds as many of the cut ones at the border as it spares of the whole ones there.
@@ -28,7 +29,6 @@ def visible_shares(
     spacing: Triple,
     levels: Sequence[int],
     volumes: Mapping[int, float],
-    view: NDArray[np.bool_] | None = None,
 ) -> tuple[float, ...]:
     """Estimated share of every vertebra that lies in the field of view.
 
@@ -43,46 +43,24 @@ def visible_shares(
         levels: Anatomical label, 1..26, of the vertebrae 1..k.
         volumes: Typical volume in mm³ of a whole vertebra by anatomical label. Levels it lacks are
             interpolated between their neighbours; without any, every vertebra counts as whole.
-        view: True where the scan shows something, of the instances' shape; False where an oblique scan was
-            padded. Everything is in view by default.
 
     Returns:
         One share a vertebra, 0..1; 0 for one without voxels.
     """
     boxes = ndimage.find_objects(instances, max_label=len(levels))
-    counts = np.bincount(instances.ravel(), minlength=len(levels) + 1)[1 : len(levels) + 1]
+    counts = voxel_counts(instances, len(levels))[1:]
     measured = counts * float(np.prod(spacing))
     if not volumes:
         return tuple(float(count > 0) for count in counts)
     steps = max(1, round(_TOLERANCE / spacing[0]))
     cut = [
-        box is not None and _reaches_border(instances[box] == value, box, steps, instances.shape, view)
-        for value, box in enumerate(boxes, start=1)
+        box is not None and (box[0].start < steps or box[0].stop > len(instances) - steps) for box in boxes
     ]
     typical = _typical(levels, volumes)
     whole = (counts > 0) & ~np.array(cut, dtype=bool)
     size = float(np.median((measured / typical)[whole])) if whole.any() else 1.0
     shares = np.where(whole, 1.0, np.minimum(1.0, measured / (typical * size)))
     return tuple(float(share) for share in shares)
-
-
-def _reaches_border(
-    mask: NDArray[np.bool_],
-    box: tuple[slice, ...],
-    steps: int,
-    shape: tuple[int, ...],
-    view: NDArray[np.bool_] | None,
-) -> bool:
-    """Whether some voxel has the border, or voxels out of view, at most ``steps`` above or below it."""
-    if box[0].start < steps or box[0].stop > shape[0] - steps:
-        return True
-    if view is None:
-        return False
-    for step in (-steps, steps):
-        beyond = slice(box[0].start + step, box[0].stop + step)
-        if (mask & ~view[(beyond, *box[1:])]).any():
-            return True
-    return False
 
 
 def _typical(levels: Sequence[int], volumes: Mapping[int, float]) -> FloatArray:

@@ -128,6 +128,12 @@ def test_flat_configurations_cannot_name_columns(finished_run, scan, tmp_path, c
     assert "--naming argmax" in capsys.readouterr().err
 
 
+def test_cut_vertebrae_are_not_told_where_voxels_are_named(finished_run, scan, tmp_path, capsys):
+    options = ("--configurations", "2d", "--partial", "drop")
+    assert predict(finished_run, [scan], tmp_path, *options) == 2
+    assert "--naming sequence" in capsys.readouterr().err
+
+
 def test_both_decodings_stand_on_the_leaderboard(finished_run):
     ensemble = documents.load(finished_run / "ensemble.json", Ensemble)
     decodings = [candidate.decoding for candidate in ensemble.leaderboard]

@@ -67,6 +67,15 @@ def test_nothing_without_labels_or_their_centres():
     assert not unlabelled_neighbours(labels, GRID, {}).any()
 
 
+@pytest.mark.parametrize("lost", [23, 24])
+def test_an_end_without_a_centre_is_not_taken_for_another_vertebra(lost):
+    labels, centres = _column(22, 23, 24)
+    del centres[lost]
+    assert not unlabelled_neighbours(labels, GRID, centres)[:15].any(), "the sacrum below L5"
+    del centres[22]
+    assert not unlabelled_neighbours(labels, GRID, centres).any()
+
+
 def test_the_region_follows_the_column():
     labels, centres = _column(18, 19, 20, tilt=6)
     ignored = unlabelled_neighbours(labels, GRID, centres)

@@ -70,17 +70,6 @@ def test_thin_slices_reach_the_border_within_two_millimetres(gap, touches):
     assert (share < 1) == touches
 
 
-def test_padding_is_a_border_as_well():
-    volumes = {L1: 2000.0, L2: 2000.0, L3: 2000.0}
-    padded = np.pad(_column(), ((5, 5), (0, 0), (0, 0)))
-    view = np.zeros(padded.shape, bool)
-    view[5:-5] = True
-    assert visible_shares(padded, SPACING, (L1, L2, L3), volumes)[0] == 1.0
-    assert visible_shares(padded, SPACING, (L1, L2, L3), volumes, view) == (0.5, 1.0, 1.0)
-    upside_down = visible_shares(padded[::-1], SPACING, (L1, L2, L3), volumes, view[::-1])
-    assert upside_down == (0.5, 1.0, 1.0)
-
-
 def test_real_vertebrae_that_are_cut_on_purpose(sample_data):
     derived = sample_data / "dataset-verse19training" / "derivatives" / "sub-verse014"
     volume = read_labels(derived / "sub-verse014_seg-vert_msk.nii.gz")

@@ -7,11 +7,12 @@ import pytest
 
 from autospine.core import anatomy
 from autospine.core.dataset import LabelSchema
+from autospine.core.ensemble import PostProcessing
 from autospine.core.errors import UsageError
 from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
-from autospine.inference.decoding import decode_argmax, decode_sequence
+from autospine.inference.decoding import decode_argmax, decode_sequence, post_processed
 from autospine.inference.prediction import Prediction
 from autospine.vertebrae.statistics import ObservedColumn, learn_column
 
@@ -184,3 +185,53 @@ def test_models_without_centres_or_columns_are_refused():
         decode_sequence([prediction(trace, centres(3), LEVELS[:3], with_centres=False)], [1.0], plan())
     with pytest.raises(UsageError, match="nothing about columns"):
         decode_sequence([prediction(trace, centres(3), LEVELS[:3])], [1.0], replace(plan(), column=None))
+
+
+def test_the_report_tells_of_what_post_processing_leaves():
+    trace = trace_of(CANONICAL)
+    decoded = decode_argmax([prediction(trace, centres(4), LEVELS[:4])], [1.0], plan())
+    labels = decoded.labels.copy()
+    labels[labels == LEVELS[1]] = 0  # a gap, so that the first vertebra stands apart
+    labels[0, 0, 0] = LEVELS[3]
+    damaged = replace(decoded, labels=labels)
+    whole = post_processed(damaged, PostProcessing(labels=(LEVELS[3],)), CANONICAL)
+    assert names_in(whole) == [LEVELS[0], *LEVELS[2:4]]
+    volumes = {v.label: v.volume for v in whole.column.vertebrae}
+    voxel = np.prod(CANONICAL.spacing)
+    assert volumes[LEVELS[3]] == pytest.approx(((labels == LEVELS[3]).sum() - 1) * voxel)
+
+
+def test_noise_everywhere_makes_few_candidates():
+    rng = np.random.default_rng(0)
+    trace = trace_of(CANONICAL)
+    outputs = rng.normal(0, 3, (len(CLASSES) + 4, *trace.shape)).astype(np.float16)
+    decoded = decode_sequence([Prediction.of(outputs, trace, len(CLASSES))], [1.0], plan())
+    assert len(decoded.column.vertebrae) <= len(LEVELS)
+
+
+def test_a_vertebra_found_in_two_parts_at_the_border_is_whole():
+    """Two centres in one lowest vertebra, each of which has but half of its volume."""
+    where, trace = centres(5, lowest=14.0), trace_of(CANONICAL)
+    made = prediction(trace, where, LEVELS[3:8])
+    lowest = made.logits.argmax(0) == CLASSES.index(LEVELS[7])
+    side = np.where(stored_places(trace)[2] > where[-1, 2], 5.0, -5.0)
+    made.centres[3][lowest] += side[lowest].astype(np.float16)
+    decoded = decode_sequence([made], [1.0], plan("drop"))
+    assert names_in(decoded) == LEVELS[3:8]
+    assert decoded.column.vertebrae[-1].visible > 0.85
+
+
+@pytest.mark.parametrize("wild", [np.inf, np.nan, 6e4])
+def test_a_wild_vector_counts_nothing(wild):
+    made = prediction(trace_of(CANONICAL), centres(4), LEVELS[3:7])
+    made.centres[1:, 40, 15, 15] = wild
+    assert names_in(decode_sequence([made], [1.0], plan())) == LEVELS[3:7]
+
+
+def test_a_plan_without_vertebrae_is_refused_before_anything_is_computed():
+    with pytest.raises(UsageError, match="nothing about columns"):
+        decode_sequence(
+            [prediction(trace_of(CANONICAL), centres(3), LEVELS[:3])],
+            [1.0],
+            Plan("toy", "spine", LabelSchema({0: "background", 1: "liver"}), (0, 1), ()),
+        )

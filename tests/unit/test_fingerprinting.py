@@ -248,13 +248,13 @@ def test_a_training_case_needs_a_mask(tmp_path):
         fingerprint_dataset(dataset(Case("a", case.image)), samples=10)
 
 
-def test_body_centres_are_given_or_found_in_whole_masks(tmp_path):
+def test_body_centres_are_given_or_found_in_masks(tmp_path):
     image, labels = scan()
     labels[34:] = np.where(labels[33] > 0, 1, 0)  # the border cuts L1
     case = write_case(tmp_path, "a", image, labels)
     case = Case(case.identifier, case.image, case.label, patient="p", centroids={2: (9.5, 11.0, 44.0)})
     (made,) = fingerprint_dataset(dataset(case), samples=10).cases
-    assert list(made.centres) == [2, 3]
+    assert list(made.centres) == [1, 2, 3]
     assert made.centres[2] == (9.5, 11.0, 44.0)
     found = np.array(made.centres[3])
     assert np.abs(found - [9.5, 11.5, 5.5 * 2.5]).max() < 2.5

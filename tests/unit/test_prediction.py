@@ -86,3 +86,15 @@ def test_classes_taken_as_one_have_their_summed_probability():
 
     p, q = softmax(logits), softmax(joined.logits)
     np.testing.assert_allclose(q, [p[0], p[2], p[1] + p[3] + p[4]], rtol=1e-5)
+
+
+def test_saving_over_another_prediction_leaves_nothing_of_it(tmp_path):
+    outputs = np.zeros((7, *TRACE.shape), np.float16)
+    Prediction.of(outputs, TRACE, 3).save(tmp_path / "a")
+    prediction().save(tmp_path / "a")
+    assert Prediction.load(tmp_path / "a").centres is None
+
+
+def test_large_vectors_do_not_become_infinite():
+    outputs = np.full((7, *TRACE.shape), 60000, np.float16)
+    assert np.isfinite(Prediction.of(outputs, TRACE, 3).centres).all()
