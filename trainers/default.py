@@ -24,7 +24,7 @@ from autospine.weights import load_tensors, save_tensors, set_weights
 
 from .checkpoint import EpochRecord, TrainingState, load_checkpoint, require_task, save_checkpoint
 from .dice import class_counts, pooled_dice
-from .optimisation import learning_rate, make_optimiser, set_learning_rate
+from .optimisation import centre_weight, learning_rate, make_optimiser, set_learning_rate
 from .patches import Example, training_examples, validation_examples
 from .progress import epoch_line, write_log, write_plot
 from .validation import predict_validation_cases
@@ -159,9 +159,11 @@ def _run_epoch(
     step_losses, skipped, rate = [], 0, 0.0
     learner.network.train()
     for step in range(schedule.steps):
-        rate = learning_rate(schedule, epoch * schedule.steps + step)
+        done = epoch * schedule.steps + step
+        rate = learning_rate(schedule, done)
         set_learning_rate(learner.optimiser, rate)
-        loss, applied = _training_step(learner, next(training))
+        weighted = replace(learner.loss, centre_weight=centre_weight(schedule, done))
+        loss, applied = _training_step(learner, next(training), weighted)
         step_losses.append(loss)
         skipped += not applied
         on_step(f"epoch {epoch + 1}/{schedule.epochs}")
@@ -185,12 +187,14 @@ def _run_epoch(
     )
 
 
-def _training_step(learner: Learner, example: Example) -> tuple[Tensor, bool]:
+def _training_step(
+    learner: Learner, example: Example, loss_function: losses.DeepSupervisionLoss
+) -> tuple[Tensor, bool]:
     """One update; returns the loss and whether the gradients were finite and so applied."""
     learner.optimiser.zero_grad(set_to_none=True)
     with autocast(learner.device, learner.precision):
         stages = _stages(learner, example.image)
-        loss = learner.loss(stages, example.labels, example.centres)
+        loss = loss_function(stages, example.labels, example.centres)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.unscale_(learner.optimiser)
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), learner.schedule.gradient_clip)

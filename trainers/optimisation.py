@@ -38,6 +38,16 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return rate
 
 
+def centre_weight(schedule: Schedule, step: int) -> float:
+    """Weight of the terms for the bodies' centres at a step, counted from 0 over the whole training.
+
+    It rises with the square of the progress. Where bodies lie is learnt easily, by every voxel; what they
+    are called is not, and a trunk that learns both at once from the start learns the names late or never.
+    """
+    progress = (step + 1) / (schedule.epochs * schedule.steps)
+    return schedule.centre_weight * progress**2
+
+
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimiser.param_groups:

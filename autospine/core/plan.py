@@ -155,8 +155,8 @@ class Schedule:
         dice_weight: Weight of the Dice term.
         cross_entropy_weight: Weight of the cross-entropy term.
         dice_smooth: Added to numerator and denominator of the Dice term.
-        centre_weight: Weight of the terms for the bodies' centres, where these are learnt. They are learnt
-            easily; with a large weight they crowd the names out of the trunk.
+        centre_weight: Final weight of the terms for the bodies' centres, where these are learnt; it rises
+            with the square of the progress, because early on it crowds the names out of the trunk.
         precision: Arithmetic of the forward pass; ``"auto"`` takes the best the device has.
         compile: ``"auto"`` compiles the network where that helps.
         workers: Loader processes; None lets the device decide.
@@ -182,7 +182,7 @@ class Schedule:
     dice_weight: float = 1.0
     cross_entropy_weight: float = 1.0
     dice_smooth: float = 1e-5
-    centre_weight: float = 0.05
+    centre_weight: float = 0.5
     precision: Precision = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     workers: int | None = None

@@ -87,12 +87,12 @@ def pooled_names(
     channels: Sequence[int],
     groups: NDArray[np.uint8],
     trace: Trace,
+    count: int,
 ) -> FloatArray:
-    """Weighted mean of ``names_of_groups`` over the members, (groups, len(channels)).
+    """Weighted mean of ``names_of_groups`` over the members, (count, len(channels)).
 
     Rows sum to 1, but for groups that no member gives any of these classes.
     """
-    count = int(groups.max(initial=0))
     total = np.zeros((count, len(channels)))
     for member, weight in zip(members, weights, strict=True):
         total += weight * names_of_groups(member, channels, groups, trace, count)

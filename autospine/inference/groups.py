@@ -14,10 +14,11 @@ from autospine.core.errors import UsageError
 from autospine.core.geometry import FloatArray
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
-from autospine.inference.evidence import Voters, pooled_names
+from autospine.inference.evidence import Voters, places, pooled_names
 from autospine.inference.prediction import Prediction
 from autospine.vertebrae.instances import Votes, find_centres
 from autospine.vertebrae.sequence import ColumnEvidence
+from autospine.vertebrae.splitting import split_fused
 from autospine.vertebrae.volumes import voxel_counts
 
 #: Of the expected volume, what makes a group surely a vertebra; and the certainty never left.
@@ -94,11 +95,15 @@ def find_groups(witnesses: Sequence[Witness], weights: Sequence[float], plan: Pl
     present = np.unique(guide.groups(centres))
     centres = centres[present[present > 0].astype(int) - 1]  # one that no voxel votes for is none
     numbers = guide.groups(centres)
+    column = column_model(plan)
+    channels = [vertebra_channels(plan)[level] for level in column.levels]
+    predictions = [w.prediction for w in witnesses]
+    names = pooled_names(predictions, weights, channels, numbers, guide.trace, len(centres))
+    ratios = voxel_counts(numbers, len(centres))[1:] / _expected(names, column)
+    own = next(w.prediction for w in witnesses if w.voters is guide)
+    centres, numbers = _apart(guide, own, channels, numbers, centres, ratios)
+    names = pooled_names(predictions, weights, channels, numbers, guide.trace, len(centres))
     sizes = voxel_counts(numbers, len(centres))[1:]
-    column, channels = column_model(plan), vertebra_channels(plan)
-    names = pooled_names(
-        [w.prediction for w in witnesses], weights, [channels[v] for v in column.levels], numbers, guide.trace
-    )
     volumes = sizes.astype(np.float64) * float(np.prod(guide.trace.stored_grid.spacing))
     presence = _presence(np.asarray(volumes, dtype=np.float64), names, column)
     evidence = ColumnEvidence(names, _world(centres, guide.trace), presence)
@@ -122,12 +127,34 @@ def vertebra_channels(plan: Plan) -> dict[int, int]:
     return {vertebrae[value]: channel for channel, value in enumerate(plan.classes) if value in vertebrae}
 
 
-def _presence(volumes: FloatArray, names: FloatArray, column: ColumnModel) -> FloatArray:
-    """How surely each group is a vertebra, by its share of the volume in mm³ that its likely levels have."""
+def _apart(
+    guide: Voters,
+    prediction: Prediction,
+    channels: Sequence[int],
+    numbers: NDArray[np.uint8],
+    centres: FloatArray,
+    sizes: FloatArray,
+) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Centres and voxels' group numbers (from 1, 0 for none) after fused vertebrae were split."""
+    names = prediction.logits[:, guide.where][list(channels)].argmax(axis=0)
+    mine = numbers[guide.where].astype(np.intp) - 1
+    centres, mine = split_fused(places(guide.trace, guide.where), mine, names, centres, sizes)
+    result = np.zeros_like(numbers)
+    result[guide.where] = mine + 1
+    return centres, result
+
+
+def _expected(names: FloatArray, column: ColumnModel) -> FloatArray:
+    """Volume in mm³ that each group should have, by what its levels probably are; never zero."""
     known = [column.volumes.get(level) for level in column.levels]
     usual = float(np.median([v for v in known if v is not None] or [1.0]))
     expected = names @ np.array([usual if v is None else v for v in known])
-    return np.asarray(np.clip(volumes / np.maximum(expected * _ENOUGH, 1.0), _DOUBT, 1 - _DOUBT))
+    return np.asarray(np.maximum(expected, 1.0), dtype=np.float64)
+
+
+def _presence(volumes: FloatArray, names: FloatArray, column: ColumnModel) -> FloatArray:
+    """How surely each group is a vertebra, by its share of the volume in mm³ that its likely levels have."""
+    return np.clip(volumes / (_expected(names, column) * _ENOUGH), _DOUBT, 1 - _DOUBT)
 
 
 def _world(places: FloatArray, trace: Trace) -> FloatArray:

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from autospine.core.plan import Schedule
-from autospine.trainers.optimisation import learning_rate, make_optimiser, set_learning_rate
+from autospine.trainers.optimisation import (
+    centre_weight,
+    learning_rate,
+    make_optimiser,
+    set_learning_rate,
+)
 
 DEFAULT = Schedule()
 
@@ -39,3 +44,11 @@ def test_optimisers_have_the_schedules_numbers(name):
     if name == "sgd":
         assert group["momentum"] == 0.99
         assert group["nesterov"]
+
+
+def test_centres_count_more_and_more():
+    schedule = replace(DEFAULT, epochs=4, steps=5, centre_weight=0.8)
+    weights = [centre_weight(schedule, step) for step in range(20)]
+    assert weights == sorted(weights)
+    assert weights[9] == pytest.approx(0.8 / 4)
+    assert weights[-1] == 0.8
