@@ -32,13 +32,14 @@ def find_doubts(
         passed: Labels of vertebrae that should have been found between others but were not.
         rules: What counts as sure.
     """
-    return (
+    found = (
         *_shifted(shifts, rules),
         *_least_sure(labels, probabilities, choices, rules),
         *_passed(passed),
         *_doubled(labels),
         *_left_out(labels, probabilities[:, choices.index(None)], presence, rules),
     )
+    return tuple(dict.fromkeys(found))  # nobody reads the same sentence twice
 
 
 def _shifted(shifts: tuple[float, float], rules: NamingRules) -> Iterator[str]:
