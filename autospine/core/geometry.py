@@ -130,6 +130,11 @@ class Grid:
         z, y, x = (n * s for n, s in zip(self.shape, self.spacing, strict=True))
         return (z, y, x)
 
+    @property
+    def voxel_volume(self) -> float:
+        """Of one voxel, mm³."""
+        return float(np.prod(self.spacing))
+
     def to_world(self, index: Any) -> FloatArray:
         """World positions (..., 3) in LPS mm of array indices (..., 3), fractions allowed."""
         affine = self.affine

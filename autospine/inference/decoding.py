@@ -61,7 +61,7 @@ def post_processed(decoded: Decoded, choice: PostProcessing, grid: Grid) -> Deco
         grid: The scan's own.
     """
     labels = apply(decoded.labels, choice)
-    volumes = voxel_counts(labels, _LABELS - 1) * float(np.prod(grid.spacing))
+    volumes = voxel_counts(labels, _LABELS - 1) * grid.voxel_volume
     left = tuple(
         replace(vertebra, volume=float(volumes[vertebra.label]))
         for vertebra in decoded.column.vertebrae
@@ -134,7 +134,7 @@ def found_in_mask(labels: NDArray[Any], grid: Grid, plan: Plan) -> tuple[FoundVe
     counts = voxel_counts(labels, max(_LABELS - 1, *vertebrae, 0))
     present = [value for value in vertebrae if counts[value]]
     centres = body_centres(labels, grid, present)
-    volume = float(np.prod(grid.spacing))
+    volume = grid.voxel_volume
     return tuple(
         FoundVertebra(value, plan.labels.names[value], centres[value], float(counts[value]) * volume)
         for value in sorted(present, key=lambda value: anatomy.rank_of(vertebrae[value]))
@@ -200,7 +200,7 @@ def _found(
     trace, column = groups.voters.trace, column_model(plan)
     grid = trace.orientation.apply_grid(trace.grid)
     shares = visible_shares(instances, grid.spacing, levels, column.volumes)
-    volumes = voxel_counts(instances, len(levels))[1:] * float(np.prod(grid.spacing))
+    volumes = voxel_counts(instances, len(levels))[1:] * grid.voxel_volume
     result = []
     for level, share, volume in zip(levels, shares, volumes, strict=True):
         parts = [i for i, label in enumerate(named.labels) if label == level]

@@ -50,7 +50,7 @@ class Voters:
         """
         assert prediction.centres is not None
         trace = prediction.trace
-        volume = float(np.prod(trace.stored_grid.spacing))
+        volume = trace.stored_grid.voxel_volume
         foreground = _odds_of_last(prediction.logits)
         where = foreground > _LEAST_LOGIT
         vectors = _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)

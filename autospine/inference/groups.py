@@ -18,7 +18,7 @@ from autospine.inference.evidence import Voters, places, pooled_names
 from autospine.inference.prediction import Prediction
 from autospine.vertebrae.instances import Votes, find_centres
 from autospine.vertebrae.sequence import ColumnEvidence
-from autospine.vertebrae.splitting import split_fused
+from autospine.vertebrae.splitting import split_fused, too_large
 from autospine.vertebrae.volumes import voxel_counts
 
 #: Of the expected volume, what makes a group surely a vertebra; and the certainty never left.
@@ -89,23 +89,24 @@ def find_groups(witnesses: Sequence[Witness], weights: Sequence[float], plan: Pl
         raise UsageError(
             "None of these models has learnt where vertebrae are.", remedy="Decode by --naming argmax."
         )
-    guide = min((v for v, _ in voting), key=lambda v: float(np.prod(v.trace.stored_grid.spacing)))
+    guide = min((v for v, _ in voting), key=lambda v: v.trace.stored_grid.voxel_volume)
     votes = [part.weighted(weight) for v, weight in voting for part in (v.votes, v.heat)]
     centres = find_centres(Votes.pooled(votes))
     present = np.unique(guide.groups(centres))
     centres = centres[present[present > 0].astype(int) - 1]  # one that no voxel votes for is none
     numbers = guide.groups(centres)
-    column = column_model(plan)
-    channels = [vertebra_channels(plan)[level] for level in column.levels]
+    column, channel_of = column_model(plan), vertebra_channels(plan)
+    channels = [channel_of[level] for level in column.levels]
     predictions = [w.prediction for w in witnesses]
     names = pooled_names(predictions, weights, channels, numbers, guide.trace, len(centres))
     ratios = voxel_counts(numbers, len(centres))[1:] / _expected(names, column)
-    own = next(w.prediction for w in witnesses if w.voters is guide)
-    centres, numbers = _apart(guide, own, channels, numbers, centres, ratios)
-    names = pooled_names(predictions, weights, channels, numbers, guide.trace, len(centres))
+    if too_large(ratios).any():  # else the groups and their names stay as they are
+        own = next(w.prediction for w in witnesses if w.voters is guide)
+        centres, numbers = _apart(guide, own, channels, numbers, centres, ratios)
+        names = pooled_names(predictions, weights, channels, numbers, guide.trace, len(centres))
     sizes = voxel_counts(numbers, len(centres))[1:]
-    volumes = sizes.astype(np.float64) * float(np.prod(guide.trace.stored_grid.spacing))
-    presence = _presence(np.asarray(volumes, dtype=np.float64), names, column)
+    volumes = np.asarray(sizes * guide.trace.stored_grid.voxel_volume, dtype=np.float64)
+    presence = _presence(volumes, names, column)
     evidence = ColumnEvidence(names, _world(centres, guide.trace), presence)
     return Groups(guide, centres, numbers, sizes, evidence)
 

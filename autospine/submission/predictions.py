@@ -116,7 +116,7 @@ def read_column(prediction: PredictedMask) -> PredictedColumn:
 
 
 def _derived(labels: Volume, counts: Mapping[int, int]) -> tuple[FoundVertebra, ...]:
-    voxel = float(np.prod(labels.grid.spacing))
+    voxel = labels.grid.voxel_volume
     centres = body_centres(labels.array[0], labels.grid)
     return tuple(
         FoundVertebra(label, anatomy.name_of(label), centres[label], counts[label] * voxel)

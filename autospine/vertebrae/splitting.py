@@ -22,6 +22,12 @@ _SHARE: Final = 0.15
 _APART: Final = 9.0
 
 
+def too_large(sizes: FloatArray) -> NDArray[np.bool_]:
+    """Which groups are too large for one vertebra, by their volume over the expected one (k,)."""
+    usual = float(np.median(sizes)) if len(sizes) else 1.0
+    return np.asarray(sizes > _FUSED * usual)
+
+
 def split_fused(
     places: FloatArray,
     numbers: NDArray[np.intp],
@@ -41,9 +47,8 @@ def split_fused(
     Returns:
         Centres of the groups after splitting, from head to foot, and the new number of each voxel.
     """
-    usual = float(np.median(sizes)) if len(sizes) else 1.0
     found, result = list(centres), numbers.copy()
-    for group in np.flatnonzero(sizes > _FUSED * usual):
+    for group in np.flatnonzero(too_large(sizes)):
         inside = np.flatnonzero(numbers == group)
         parts, count = _parts(places[inside], names[inside])
         if count < 2:
