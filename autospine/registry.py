@@ -32,6 +32,14 @@ BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
     "networks": {
         "plain_unet": "autospine.networks.unet:plain_unet",
         "residual_unet": "autospine.networks.unet:residual_unet",
+        "unbalanced_unet": "autospine.networks.unbalanced_unet:unbalanced_unet",
+        "chaspprau_net": "autospine.networks.chaspprau_net:chaspprau_net",
+        "mru_net": "autospine.networks.mru_net:mru_net",
+        "efficientnet_unet": "autospine.networks.efficientnet_unet:efficientnet_unet",
+        "segnet": "autospine.networks.segnet:segnet",
+        "dense_unet": "autospine.networks.dense_unet:dense_unet",
+        "vnet": "autospine.networks.vnet:vnet",
+        "patch_mlp": "autospine.networks.patch_mlp:patch_mlp",
     },
     "datasets": {
         "verse": "autospine.dataset_conversion.verse:convert",

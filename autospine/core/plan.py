@@ -6,6 +6,7 @@ prediction needs besides the weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ from autospine.core.errors import UsageError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Crop = Literal["nonzero", "body"]
+OptionValue = bool | int | float | str | tuple[int, ...]
 
 #: Output channels beside the classes of a network that learns where vertebrae are: the heat of being a
 #: body's centre, and the vector to the centre of the voxel's own vertebra along the network's three axes.
@@ -77,6 +79,7 @@ class NetworkSpec:
         strides: Stride at the beginning of each stage; the first is all ones.
         encoder_blocks: Convolutions (plain) or residual blocks per encoder stage.
         decoder_blocks: Convolutions per decoder stage, one stage fewer than the encoder.
+        options: What else this kind of network lets one choose, by name; see ``core.network_options``.
     """
 
     name: str
@@ -85,6 +88,7 @@ class NetworkSpec:
     strides: tuple[tuple[int, ...], ...]
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
 
     @property
     def dimensions(self) -> int:

@@ -1,0 +1,24 @@
+"""Images of any size for networks that need divisible ones: padded before, cropped after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def padded(image: Tensor, divisors: Sequence[int]) -> Tensor:
+    """The image (b, c, *size) with its last voxels repeated behind it up to a multiple of ``divisors``."""
+    missing = [-n % d for n, d in zip(image.shape[2:], divisors, strict=True)]
+    if not any(missing):
+        return image
+    pads = [length for n in reversed(missing) for length in (0, n)]
+    return F.pad(image, pads, mode="replicate")
+
+
+def cropped(outputs: Tensor, size: Sequence[int]) -> Tensor:
+    """Outputs (b, c, *padded) without what ``padded`` has added, (b, c, *size)."""
+    for axis, n in enumerate(size, start=2):
+        outputs = outputs.narrow(axis, 0, n)
+    return outputs
