@@ -1,8 +1,8 @@
 """The one table of plug-ins, and how other people's are found.
 
 A plug-in is a typed function; nothing is inherited. Built-ins stand in ``BUILT_IN``; others come from
-installed entry points (``autospine.planners``, ``autospine.trainers``, ``autospine.networks``,
-``autospine.datasets``) or from a file, as ``./mine.py:plan``.
+installed entry points (``autospine.planners``, ``autospine.systems``, ``autospine.trainers``,
+``autospine.pretrainers``, ``autospine.networks``, ``autospine.datasets``) or from a file, as ``./mine.py:plan``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from autospine.core.errors import UnknownPluginError
 
-Kind = Literal["planners", "trainers", "networks", "datasets"]
+Kind = Literal["planners", "systems", "trainers", "pretrainers", "networks", "datasets"]
 
 BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
     "planners": {
@@ -28,7 +28,12 @@ BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
         "nnunet_resenc_l": "autospine.planners.nnunet:plan_resenc_l",
         "nnunet_resenc_xl": "autospine.planners.nnunet:plan_resenc_xl",
     },
+    "systems": {},
     "trainers": {"default": "autospine.trainers.default:train"},
+    "pretrainers": {
+        "sparse_autoencoder": "autospine.trainers.sparse_autoencoder:pretrain",
+        "contrastive_divergence": "autospine.trainers.boltzmann:pretrain",
+    },
     "networks": {
         "plain_unet": "autospine.networks.unet:plain_unet",
         "residual_unet": "autospine.networks.unet:residual_unet",

@@ -6,7 +6,7 @@ prediction needs besides the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,7 +17,10 @@ from autospine.core.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Crop = Literal["nonzero", "body"]
+Crop = Literal["nonzero", "body", "bone", "spine"]
+Target = Literal["classes", "foreground", "centroids"]
+View = Literal["windows", "vertebrae", "walk"]
+Feed = Literal["classes", "foreground", "none"]
 OptionValue = bool | int | float | str | tuple[int, ...]
 
 #: Output channels beside the classes of a network that learns where vertebrae are: the heat of being a
@@ -139,6 +142,37 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """What a network learns from patches without labels before its training proper.
+
+    Args:
+        method: The pre-trainer's name in the registry, or ``"none"``.
+        epochs: Number of epochs, of each layer where layers are trained one after the other.
+        steps: Batches an epoch.
+        batch_size: Patches a step.
+        learning_rate: Of a layer whose inputs lie between 0 and 1.
+        gaussian_rate: Of a first layer of restricted Boltzmann machines with Gaussian inputs.
+        weight_decay: L2 penalty.
+        sparsity: Mean activation that hidden units of an autoencoder are drawn to.
+        sparsity_weight: Weight of that penalty.
+        momentum: Of contrastive divergence, from its sixth epoch on; 0.5 before.
+        visible: Kind of the input units of a restricted Boltzmann machine's first layer.
+    """
+
+    method: str = "none"
+    epochs: int = 20
+    steps: int = 100
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    gaussian_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    sparsity: float = 0.05
+    sparsity_weight: float = 3.0
+    momentum: float = 0.9
+    visible: Literal["gaussian", "bernoulli"] = "gaussian"
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How a network is trained. Defaults are nnU-Net v2.8.1's.
 
@@ -166,6 +200,11 @@ class Schedule:
         workers: Loader processes; None lets the device decide.
         seed: Of everything random.
         deterministic: Bitwise repeatable on the same machine.
+        balance: ``"undersampled"`` draws, anew for every batch, as many voxels of the background as there
+            are labelled ones, and leaves the others out of the loss.
+        near_background: Share of the background so drawn that lies within 10 voxels of a label.
+        unfreeze_every: Epochs after which one more layer is trained, the last one first; 0 trains all.
+        pretraining: What comes before.
         augmentation: What happens to the patches.
     """
 
@@ -192,6 +231,10 @@ class Schedule:
     workers: int | None = None
     seed: int = 12345
     deterministic: bool = False
+    balance: Literal["none", "undersampled"] = "none"
+    near_background: float = 0.5
+    unfreeze_every: int = 0
+    pretraining: Pretraining = field(default_factory=Pretraining)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -212,16 +255,22 @@ class Configuration:
         padding: Normalised intensity of what lies outside the scan, per channel.
         mirror_axes: Network axes that may be mirrored, in training and at test time.
         batch_dice: Whether the Dice term pools the whole batch.
-        previous_stage: Configuration whose prediction enters as extra one-hot channels.
+        previous_stage: Configuration whose prediction this one builds on.
+        feed: What of that prediction enters as extra one-hot channels: every class, vertebra or not, nothing.
         image_order: Spline order the image is resampled with.
         separate_axis_ratio: Anisotropy above which the coarse axis is resampled alone with order 0;
             None never does.
         schedule: The training.
         trainer: The trainer's name in the registry.
         centres: Whether the network also learns where each vertebra's body has its centre; 3D only.
+        target: What it learns: every class, vertebra or not, or a ball around each body's centre.
+        view: How it goes through a scan: window by window, one region around each vertebra that the previous
+            stage has found, or from vertebra to vertebra with a memory of those it has been to.
+        context: Neighbouring slices on either side that enter as further channels; 2D only.
+        class_weights: Of each output channel in the cross-entropy; empty weighs them equally.
 
     Raises:
-        UsageError: Centres are to be learnt in two dimensions or without a spacing.
+        UsageError: These do not go together.
     """
 
     name: str
@@ -242,18 +291,50 @@ class Configuration:
     schedule: Schedule = field(default_factory=Schedule)
     trainer: str = "default"
     centres: bool = False
+    feed: Feed = "classes"
+    target: Target = "classes"
+    view: View = "windows"
+    context: int = 0
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.centres and (self.dimensions != 3 or None in self.spacing):
-            raise UsageError(
-                f"{self.name} cannot learn where bodies have their centres.",
-                remedy="That takes three dimensions and a spacing along each; set centres to false.",
-            )
+        for contradiction, remedy in self._contradictions():
+            raise UsageError(f"{self.name} {contradiction}.", remedy=remedy)
 
     @property
     def dimensions(self) -> int:
         """2 or 3."""
         return len(self.patch)
+
+    @property
+    def names(self) -> bool:
+        """Whether it tells levels apart."""
+        return self.target == "classes"
+
+    @property
+    def locates(self) -> bool:
+        """Whether its predictions tell where each vertebra's body has its centre."""
+        return self.centres or (self.names and self.view != "windows")
+
+    @property
+    def fed(self) -> bool:
+        """Whether a previous stage's prediction enters its network as channels."""
+        return self.previous_stage is not None and self.feed != "none"
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        solid = self.dimensions == 3 and None not in self.spacing
+        if self.centres and not (solid and self.names and self.view == "windows"):
+            yield (
+                "cannot learn where bodies have their centres",
+                "That takes windows in three dimensions, a spacing along each and the target classes; "
+                "set centres to false.",
+            )
+        if self.view != "windows" and not solid:
+            yield f"cannot view {self.view}", "That takes three dimensions and a spacing along each."
+        if self.context and self.dimensions != 2:
+            yield "has neighbouring slices", "Only a 2D network takes them; set context to 0."
+        if self.previous_stage is None and (self.view == "vertebrae" or self.crop == "spine"):
+            yield "does not know where vertebrae are", "Name the previous stage that finds them."
 
 
 @dataclass(frozen=True)
@@ -300,10 +381,28 @@ class Plan:
         raise UsageError(f"The plan has no configuration {name!r}.", remedy=f"Choose from: {available}.")
 
     def input_channels(self, configuration: Configuration) -> int:
-        """Channels the configuration's network takes: the image's, and one per class of a previous stage."""
-        extra = len(self.classes) - 1 if configuration.previous_stage else 0
-        return len(configuration.normalisation) + extra
+        """Channels the configuration's network takes.
+
+        The image's, of every slice that it sees; those of a previous stage; and one that tells which
+        vertebra is meant, or which have been dealt with.
+        """
+        image = len(configuration.normalisation) * (2 * configuration.context + 1)
+        fed = {"classes": len(self.classes) - 1, "foreground": 1, "none": 0}[configuration.feed]
+        return image + (fed if configuration.fed else 0) + (configuration.view != "windows")
 
     def output_channels(self, configuration: Configuration) -> int:
-        """Channels the configuration's network gives: one per class, and those of the bodies' centres."""
-        return len(self.classes) + (CENTRE_CHANNELS if configuration.centres else 0)
+        """Channels the configuration's network gives: its classes, and what else it learns behind them."""
+        extra = CENTRE_CHANNELS if configuration.centres else int(configuration.view == "walk")
+        return self.target_classes(configuration) + extra
+
+    def target_classes(self, configuration: Configuration) -> int:
+        """Classes that the configuration's network tells apart, background included."""
+        single = configuration.target == "foreground" or configuration.view == "vertebrae"
+        return 2 if single else len(self.classes)
+
+    @property
+    def vertebra_channels(self) -> tuple[int, ...]:
+        """Output channels that are vertebrae; all but the background where no label has such a name."""
+        vertebrae = self.labels.vertebrae
+        found = tuple(channel for channel, value in enumerate(self.classes) if value in vertebrae)
+        return found or tuple(range(1, len(self.classes)))
