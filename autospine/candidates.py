@@ -11,16 +11,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from autospine import __version__
+from autospine.core import anatomy
+from autospine.core.anchor import Anchor
 from autospine.core.column_report import Decoding
 from autospine.core.dataset import Case
-from autospine.core.errors import DocumentError, GeometryError
-from autospine.core.geometry import Grid, Triple
+from autospine.core.errors import DataError, DocumentError, GeometryError, UsageError
+from autospine.core.geometry import Triple
 from autospine.core.plan import Plan
 from autospine.core.run import RunFolder
 from autospine.core.volume import Volume
 from autospine.evaluation.identification import strict_hits
 from autospine.evaluation.overlap import Overlap, overlaps
-from autospine.inference.decoding import found_in_mask, name_together
+from autospine.inference.clustering import decode_clusters
+from autospine.inference.decoding import Decoded, decode_argmax, found_in_mask, name_together
 from autospine.inference.export import export_combinations
 from autospine.inference.groups import Witness
 from autospine.inference.prediction import Prediction, stored_files
@@ -108,12 +111,24 @@ def all_combinations(names: Sequence[str], largest: int | None = None) -> tuple[
     return tuple(chosen for size in sizes for chosen in combinations(names, size))
 
 
-def all_contenders(plan: Plan, names: Sequence[str], largest: int | None = None) -> tuple[Contender, ...]:
-    """Every combination, voxel by voxel and, where a member has learnt centres, as a column."""
-    chosen = all_combinations(names, largest)
-    centred = {c.name for c in plan.configurations if c.centres and plan.column is not None}
-    columns = [Contender(members, "sequence") for members in chosen if centred & set(members)]
-    return (*map(Contender, chosen), *columns)
+def all_contenders(plan: Plan, combinations: Sequence[Combination]) -> tuple[Contender, ...]:
+    """Every way in which combinations of configurations can decide on names.
+
+    Voxel by voxel where all members tell levels apart; as a column where one of them tells where vertebrae
+    are; by clustering where no member knows names.
+    """
+    configurations = {c.name: c for c in plan.configurations}
+    voxels, columns, clusters = [], [], []
+    for members in combinations:
+        chosen = [configurations[name] for name in members]
+        naming = [c.names for c in chosen]
+        if all(naming):
+            voxels.append(Contender(members))
+        if plan.column is not None and any(c.locates for c in chosen):
+            columns.append(Contender(members, "sequence"))
+        if not any(naming):
+            clusters.append(Contender(members, "clusters"))
+    return (*voxels, *columns, *clusters)
 
 
 def find_predictions(folder: RunFolder, plan: Plan) -> dict[str, dict[str, Path]]:
@@ -121,10 +136,12 @@ def find_predictions(folder: RunFolder, plan: Plan) -> dict[str, dict[str, Path]
 
     Returns:
         By configuration, in the plan's order, and by case: the stored prediction's path without suffix.
-        Configurations without any are left out.
+        Configurations without any are left out, and those that only find centres for another.
     """
     found: dict[str, dict[str, Path]] = {}
     for configuration in plan.configurations:
+        if configuration.target == "centroids":
+            continue
         for fold in folder.trained_folds(configuration.name):
             # The mask is written after the logits, so its presence says that the prediction is complete.
             for mask in sorted(folder.validation(configuration.name, fold).glob("[!.]*.nii.gz")):
@@ -175,8 +192,9 @@ def score_case(task: CandidateTask) -> CaseCounts:
             )
     centres = _reference_centres(task, reference)
     masks, witnesses = _argmax_masks(task, members), _witnesses(task, members)
+    anchor = _first_anchor(task.plan, centres)
     scored = tuple(
-        _scored(task, _named(task, contender, reference.grid, witnesses, masks), reference, centres)
+        _scored(task, _named(task, contender, members, witnesses, masks, anchor), reference, centres)
         for contender in task.contenders
     )
     result = CaseCounts(inputs, scored)
@@ -204,17 +222,39 @@ def _witnesses(task: CandidateTask, members: Mapping[str, Prediction]) -> dict[s
 def _named(
     task: CandidateTask,
     contender: Contender,
-    grid: Grid,
+    members: Mapping[str, Prediction],
     witnesses: Mapping[str, Witness],
     masks: Mapping[Combination, NDArray[Any]],
+    anchor: Anchor | None,
 ) -> tuple[NDArray[Any], Mapping[int, Triple]]:
     """A contender's mask and the centres of its vertebrae by label value."""
+    equal = [1.0] * len(contender.members)
+    if contender.decoding == "argmax":
+        mask, grid = masks[contender.members], members[contender.members[0]].trace.grid
+        return mask, {v.label: v.centre for v in found_in_mask(mask, grid, task.plan)}
     if contender.decoding == "sequence":
-        chosen = [witnesses[name] for name in contender.members]
-        decoded = name_together(chosen, [1.0] * len(chosen), task.plan)
-        return decoded.labels, {v.label: v.centre for v in decoded.column.vertebrae}
-    mask = masks[contender.members]
-    return mask, {v.label: v.centre for v in found_in_mask(mask, grid, task.plan)}
+        decoded = name_together([witnesses[name] for name in contender.members], equal, task.plan)
+    else:
+        decoded = _clustered([members[name] for name in contender.members], equal, task.plan, anchor)
+    return decoded.labels, {v.label: v.centre for v in decoded.column.vertebrae}
+
+
+def _clustered(
+    members: Sequence[Prediction], weights: Sequence[float], plan: Plan, anchor: Anchor | None
+) -> Decoded:
+    """Named from the reference's first vertebra, as its user would say; without names where none fit."""
+    if not plan.labels.vertebrae:  # nothing but the mask as a whole can be compared
+        return decode_argmax(members, weights, plan)
+    try:
+        return decode_clusters(members, weights, plan, anchor)
+    except (DataError, UsageError):  # too many were found for the column
+        return decode_clusters(members, weights, plan)
+
+
+def _first_anchor(plan: Plan, centres: Mapping[int, Triple]) -> Anchor | None:
+    """The reference's first vertebra."""
+    levels = [plan.labels.vertebrae[value] for value in centres]
+    return Anchor(min(levels, key=anatomy.rank_of)) if levels else None
 
 
 def _scored(

@@ -1,50 +1,105 @@
-"""What a cascade learns from: the previous stage's out-of-fold predictions on the next stage's grid."""
+"""What a stage learns from: what the stage before has predicted, out of fold.
+
+::
+
+    preprocessed/CONFIGURATION_previous/CASE.b2nd   class map of the previous stage on this stage's grid
+                                        CASE.json   the vertebrae it has found, and a box around the spine
+
+Each is there only where the configuration asks for it. A case's predictions come from the one fold that did
+not train on it, so that a stage is trained on mistakes as large as those it will meet.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from autospine.core.errors import UsageError
+from autospine.core.geometry import Box
+from autospine.core.located import Findings
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder
+from autospine.inference.locating import locate
 from autospine.inference.prediction import Prediction
+from autospine.inference.stages import handed_map
+from autospine.io import documents
 from autospine.io.store import save_array
 from autospine.preprocessed import open_case
 from autospine.preprocessing import resample_previous
 from autospine.splits import Splits
 
 
-def prepare_previous_stage(
-    folder: RunFolder, plan: Plan, splits: Splits, configuration: Configuration
-) -> None:
-    """Store each case's class map of the previous stage on the grid of ``configuration``.
+def store_findings(folder: RunFolder, plan: Plan, splits: Splits, configuration: Configuration) -> None:
+    """Store where the previous stage has found vertebrae, for a configuration that looks only there.
 
-    A case's class map comes from the one fold that did not train on it, so that a cascade is trained on
-    mistakes as large as those it will meet. Maps younger than their prediction are kept.
+    Findings younger than the prediction they were made from are kept.
 
     Raises:
         UsageError: The previous stage has not predicted all cases yet.
     """
-    assert configuration.previous_stage is not None
+    if configuration.view != "vertebrae" and configuration.crop != "spine":
+        return
+    previous = plan.configuration(configuration.previous_stage or "")
+    for identifier, source in _predictions(folder, splits, configuration):
+        path = findings_path(folder.previous(configuration), identifier)
+        if not _is_younger(path, source):
+            documents.save(path, locate(Prediction.load(source), previous, plan))
+
+
+def store_class_maps(folder: RunFolder, plan: Plan, splits: Splits, configuration: Configuration) -> None:
+    """Store each case's class map of the previous stage on the grid of ``configuration``, if it is fed so.
+
+    Maps younger than the prediction they were made from are kept.
+
+    Raises:
+        UsageError: The previous stage has not predicted all cases yet.
+    """
+    if not configuration.fed:
+        return
     data, target = folder.preprocessed(plan, configuration), folder.previous(configuration)
+    for identifier, source in _predictions(folder, splits, configuration):
+        path = target / f"{identifier}.b2nd"
+        if not _is_younger(path, source):
+            prediction = Prediction.load(source)
+            trace = open_case(data, identifier).trace
+            class_map = handed_map(prediction, configuration, plan)
+            save_array(path, resample_previous(class_map, prediction.trace, trace))
+
+
+def found_spines(folder: RunFolder, splits: Splits, configuration: Configuration) -> dict[str, Box | None]:
+    """Where the previous stage has found the spine, by case."""
+    previous = folder.previous(configuration)
+    cases = [identifier for part in splits.folds for identifier in part.validation]
+    return {case: documents.load(findings_path(previous, case), Findings).spine for case in cases}
+
+
+def findings_path(previous: Path, identifier: str) -> Path:
+    """Where a case's findings stand."""
+    return previous / f"{identifier}.json"
+
+
+def _predictions(
+    folder: RunFolder, splits: Splits, configuration: Configuration
+) -> Iterator[tuple[str, Path]]:
+    """Each case and its out-of-fold prediction by the previous stage, without suffix."""
+    assert configuration.previous_stage is not None
     for fold, part in enumerate(splits.folds):
         source = folder.validation(configuration.previous_stage, fold)
         for identifier in part.validation:
-            path = target / f"{identifier}.b2nd"
-            _require_predicted(source, identifier, configuration)
-            if path.is_file() and path.stat().st_mtime >= (source / f"{identifier}.nii.gz").stat().st_mtime:
-                continue
-            prediction = Prediction.load(source / identifier)
-            trace = open_case(data, identifier).trace
-            save_array(path, resample_previous(prediction.class_map(), prediction.trace, trace))
+            # The mask is written after the logits, so its presence says that the prediction is complete.
+            if not _mask(source / identifier).is_file():
+                raise UsageError(
+                    f"{configuration.name} needs the out-of-fold prediction of "
+                    f"{configuration.previous_stage} for the case {identifier}.",
+                    where=source,
+                    remedy=f"Train all folds of {configuration.previous_stage} first.",
+                )
+            yield identifier, source / identifier
 
 
-def _require_predicted(source: Path, identifier: str, configuration: Configuration) -> None:
-    # The mask is written after the logits, so its presence says that the prediction is complete.
-    if not (source / f"{identifier}.nii.gz").is_file():
-        raise UsageError(
-            f"{configuration.name} needs the out-of-fold prediction of {configuration.previous_stage} "
-            f"for the case {identifier}.",
-            where=source,
-            remedy=f"Train all folds of {configuration.previous_stage} first.",
-        )
+def _is_younger(path: Path, prediction: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime >= _mask(prediction).stat().st_mtime
+
+
+def _mask(prediction: Path) -> Path:
+    return prediction.with_name(f"{prediction.name}.nii.gz")

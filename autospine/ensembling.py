@@ -14,6 +14,7 @@ from autospine.candidates import (
     CandidateTask,
     Contender,
     Scored,
+    all_combinations,
     all_contenders,
     find_predictions,
     score_case,
@@ -35,6 +36,8 @@ from autospine.reporting import Reporter
 
 #: Differences in mean Dice up to this one decide nothing; the simpler combination is taken.
 TOLERANCE: Final = 0.001
+#: More configurations than this are not combined in every way: each doubles the number of combinations.
+_FINALISTS: Final = 5
 
 Counts = Mapping[int, Overlap]
 
@@ -67,6 +70,10 @@ class Choice:
     def table(self) -> str:
         """The leaderboard and the reason for the choice, for a terminal."""
         lines = [leaderboard.as_table(self.ensemble.leaderboard), "", self.ensemble.reason]
+        if any(candidate.decoding == "clusters" for candidate in self.ensemble.leaderboard):
+            lines.append(
+                "Names by clusters were given the reference's first vertebra, as their user gives it."
+            )
         if self.left_out:
             lines.append(
                 f"Not compared, because not every configuration has predicted them: "
@@ -87,8 +94,9 @@ def choose_ensemble(
 ) -> Choice:
     """Score all combinations of what is trained; write ``ensemble.json`` and ``leaderboard.csv``.
 
-    Only cases that every configuration has predicted are compared. Counts are kept case by case in
-    the folder ``ensembling``, so that a killed run goes on where it stopped.
+    Only cases that every configuration has predicted are compared. Where there are many configurations, each
+    is scored alone, and the best are combined. Counts are kept case by case in the folder ``ensembling``,
+    so that a killed run goes on where it stopped.
 
     Args:
         folder: The run.
@@ -108,14 +116,15 @@ def choose_ensemble(
     cases, left_out = _common_cases(dataset, predictions, folder)
     patients = {case.identifier: case.group for case in cases}
     scorer = _Scorer(folder, plan, cases, predictions, workers, reporter or Reporter(quiet=True))
-    contenders = all_contenders(plan, list(predictions), largest)
-    scored = scorer.score(contenders, post_processed=False)
-    scores = {c: {case: scored[case][i] for case in scored} for i, c in enumerate(contenders)}
+    scores = _singles(scorer, plan, list(predictions))
+    finalists = _finalists(scores, list(predictions))
+    joint = [chosen for chosen in all_combinations(finalists, largest) if len(chosen) > 1]
+    scores |= scorer.score(all_contenders(plan, joint), "combinations")
     models = {n: Model(folder.trained_folds(n), seconds_per_case(folder, n)) for n in predictions}
     ensemble = choose(scores, plan.labels, patients, models, tolerance)
     winner = Contender(tuple(member.configuration for member in ensemble.members), ensemble.decoding)
-    variants = scorer.score((winner,), post_processed=True)
-    counts = {case: variants[case][0].counts for case in variants}
+    variants = scorer.score((winner,), "post_processing", post_processed=True)[winner]
+    counts = {case: scored.counts for case, scored in variants.items()}
     ensemble = post_process(ensemble, counts, plan.labels, patients)
     documents.save(folder.ensemble, ensemble)
     row = next(c for c in ensemble.leaderboard if Contender(c.members, c.decoding) == winner)
@@ -132,7 +141,8 @@ def choose(
 ) -> Ensemble:
     """The combination with the highest mean Dice, under the decoding that names more vertebrae right.
 
-    For each decoding, of the combinations whose mean Dice over all (case, reference label) pairs is no more
+    Clustering was told a vertebra's name, so it is chosen only where there is nothing else. For each other
+    decoding, of the combinations whose mean Dice over all (case, reference label) pairs is no more
     than ``tolerance`` below the highest, those with the fewest members are preferred; of these the best
     is taken, and of equal ones the first. Between the decodings' best, the share of vertebrae identified
     decides, and then the mean Dice.
@@ -150,6 +160,8 @@ def choose(
     board = [_candidate(contender, cases, labels, patients, models) for contender, cases in scores.items()]
     ranked = tuple(sorted(board, key=lambda candidate: -candidate.score.mean))
     decodings = dict.fromkeys(candidate.decoding for candidate in board)
+    if len(decodings) > 1:  # what needs to be told a name is no match for what needs no help
+        decodings.pop("clusters", None)
     best = [_best([c for c in board if c.decoding == decoding], tolerance) for decoding in decodings]
     chosen = max(best, key=lambda c: (_mean_identified(c), c.score.mean))
     rivals = [candidate for candidate in ranked if candidate.decoding == chosen.decoding]
@@ -202,21 +214,25 @@ class _Scorer:
     reporter: Reporter
 
     def score(
-        self, contenders: tuple[Contender, ...], *, post_processed: bool
-    ) -> dict[str, tuple[Scored, ...]]:
-        """By case and contender."""
-        tasks = [self._task(case, contenders, post_processed) for case in self.cases]
-        what = "post-processing" if post_processed else f"{len(contenders)} candidates"
-        result: dict[str, tuple[Scored, ...]] = {}
+        self, contenders: tuple[Contender, ...], place: str, *, post_processed: bool = False
+    ) -> dict[Contender, dict[str, Scored]]:
+        """By contender and case; what is counted is kept in the folder ``place``."""
+        if not contenders:
+            return {}
+        tasks = [self._task(case, contenders, place, post_processed) for case in self.cases]
+        result: dict[Contender, dict[str, Scored]] = {contender: {} for contender in contenders}
+        what = place.replace("_", " ") if post_processed else f"{len(contenders)} candidates"
         with self.reporter.bar(len(tasks), f"score {what}") as advance:
-            for case, scored in zip(self.cases, parallel_map(score_case, tasks, self.workers), strict=True):
-                result[case.identifier] = scored.scored
+            for case, counts in zip(self.cases, parallel_map(score_case, tasks, self.workers), strict=True):
+                for contender, scored in zip(contenders, counts.scored, strict=True):
+                    result[contender][case.identifier] = scored
                 advance(case.identifier)
         return result
 
-    def _task(self, case: Case, contenders: tuple[Contender, ...], post_processed: bool) -> CandidateTask:
+    def _task(
+        self, case: Case, contenders: tuple[Contender, ...], place: str, post_processed: bool
+    ) -> CandidateTask:
         names = {name for contender in contenders for name in contender.members}
-        place = "post_processing" if post_processed else "combinations"
         return CandidateTask(
             case=case,
             predictions={n: of[case.identifier] for n, of in self.predictions.items() if n in names},
@@ -225,6 +241,29 @@ class _Scorer:
             cache=self.folder.root / "ensembling" / place / f"{case.identifier}.json",
             post_processed=post_processed,
         )
+
+
+def _singles(scorer: _Scorer, plan: Plan, names: Sequence[str]) -> dict[Contender, dict[str, Scored]]:
+    """Scores of each configuration alone, one after the other: many may not fit into memory together."""
+    scores: dict[Contender, dict[str, Scored]] = {}
+    for name in names:
+        scores |= scorer.score(all_contenders(plan, [(name,)]), f"alone/{name}")
+    return scores
+
+
+def _finalists(scores: Mapping[Contender, Mapping[str, Scored]], names: Sequence[str]) -> list[str]:
+    """The configurations worth combining, in the plan's order: those that are best alone."""
+
+    def quality(name: str) -> float:
+        return max(_mean_dice(cases) for contender, cases in scores.items() if contender.members == (name,))
+
+    best = sorted(names, key=quality, reverse=True)[:_FINALISTS]
+    return [name for name in names if name in best]
+
+
+def _mean_dice(cases: Mapping[str, Scored]) -> float:
+    values = [o.dice for scored in cases.values() for o in scored.counts[0].values() if o.reference]
+    return float(np.mean(values)) if values else 0.0
 
 
 def _common_cases(
@@ -290,7 +329,9 @@ def _comparison(chosen: Candidate, best: Sequence[Candidate]) -> str:
 
 
 def _in_words(candidate: Candidate) -> str:
-    way = "as a column" if candidate.decoding == "sequence" else "voxel by voxel"
+    way = {"sequence": "as a column", "argmax": "voxel by voxel", "clusters": "from an anchor"}[
+        candidate.decoding
+    ]
     share, dice = _mean_identified(candidate), candidate.score.mean
     return f"named {way}, {candidate.name} identifies {share:.4f} of the vertebrae at Dice {dice:.4f}"
 

@@ -1,4 +1,4 @@
-"""Soft Dice and cross-entropy, terms for the bodies' centres, also over the stages of a decoder.
+"""Soft Dice and cross-entropy, terms for what is learnt beside classes, also over the stages of a decoder.
 
 Dice and cross-entropy share one softmax in float32, and their gradient is written out, so that a step
 keeps a single tensor of the logits' size instead of one per operation. Labels below zero are ignored by
@@ -42,12 +42,14 @@ class DiceCrossEntropyLoss:
         cross_entropy_weight: Weight of the cross-entropy term.
         dice_smooth: Added to numerator and denominator of the Dice term.
         batch_dice: Whether the sums run over the whole batch rather than over each sample.
+        class_weights: Of each class in the cross-entropy, whose mean they weigh; empty weighs them equally.
     """
 
     dice_weight: float = 1.0
     cross_entropy_weight: float = 1.0
     dice_smooth: float = 1e-5
     batch_dice: bool = False
+    class_weights: tuple[float, ...] = ()
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of logits (b, classes, *patch) against labels (b, *patch), integers, below 0 ignored."""
@@ -57,7 +59,8 @@ class DiceCrossEntropyLoss:
     def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Unweighted ``1 - Dice`` and cross-entropy of logits (b, classes, *patch), labels (b, *patch)."""
         with torch.autocast(logits.device.type, enabled=False):
-            arguments = (logits.float(), labels, self.dice_smooth, self.batch_dice)
+            weights = logits.new_tensor(self.class_weights or [1.0] * logits.shape[1]).float()
+            arguments = (logits.float(), labels, self.dice_smooth, self.batch_dice, weights)
             result: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
         return result
 
@@ -94,6 +97,20 @@ class CentreLoss:
 
 
 @dataclass(frozen=True)
+class CompletenessLoss:
+    """Whether the vertebra in sight is whole: the mean cross-entropy over its voxels, NaN elsewhere."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of logits (b, 1, *patch) against targets of the same shape."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            known = targets.isfinite()
+            entropy = F.binary_cross_entropy_with_logits(
+                outputs.float(), targets.nan_to_num(), reduction="none"
+            )
+            return (entropy * known).sum() / known.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
 class DeepSupervisionLoss:
     """The weighted mean of a loss over the stages of a decoder.
 
@@ -101,36 +118,38 @@ class DeepSupervisionLoss:
 
     Args:
         loss: The loss of one stage's classes.
-        centre_weight: Weight of the loss of its centre channels, if it has any.
+        extra_weight: Weight of the loss of the channels behind them, if there are any.
+        extra_loss: That loss.
     """
 
     loss: DiceCrossEntropyLoss
-    centre_weight: float = 0.0
+    extra_weight: float = 0.0
+    extra_loss: CentreLoss | CompletenessLoss = CentreLoss()
 
-    def __call__(self, stages: Sequence[Tensor], labels: Tensor, centres: Tensor | None = None) -> Tensor:
+    def __call__(self, stages: Sequence[Tensor], labels: Tensor, extra: Tensor | None = None) -> Tensor:
         """The loss of all stages.
 
         Args:
-            stages: Outputs (b, channels, *size), finest first: classes, and then the centre channels if
-                there are ``centres``.
+            stages: Outputs (b, channels, *size), finest first: classes, and then as many channels as
+                ``extra`` has.
             labels: Class indices (b, *patch).
-            centres: Targets of the centre channels (b, 1 + d, *patch).
+            extra: Targets of the channels behind the classes (b, e, *patch).
         """
         weights = stage_weights(len(stages))
         losses = [
-            weight * self._stage(outputs, labels, centres)
+            weight * self._stage(outputs, labels, extra)
             for weight, outputs in zip(weights, stages, strict=True)
             if weight > 0
         ]
         return torch.stack(losses).sum()
 
-    def _stage(self, outputs: Tensor, labels: Tensor, centres: Tensor | None) -> Tensor:
+    def _stage(self, outputs: Tensor, labels: Tensor, extra: Tensor | None) -> Tensor:
         size = outputs.shape[2:]
-        if centres is None:
+        if extra is None:
             return self.loss(outputs, downsample(labels, size))
-        classes = outputs.shape[1] - centres.shape[1]
+        classes = outputs.shape[1] - extra.shape[1]
         loss = self.loss(outputs[:, :classes], downsample(labels, size))
-        return loss + self.centre_weight * CentreLoss()(outputs[:, classes:], downsample(centres, size))
+        return loss + self.extra_weight * self.extra_loss(outputs[:, classes:], downsample(extra, size))
 
 
 def build(configuration: Configuration) -> DeepSupervisionLoss:
@@ -142,8 +161,10 @@ def build(configuration: Configuration) -> DeepSupervisionLoss:
             schedule.cross_entropy_weight,
             schedule.dice_smooth,
             configuration.batch_dice,
+            configuration.class_weights,
         ),
         schedule.centre_weight,
+        CompletenessLoss() if configuration.view == "walk" else CentreLoss(),
     )
 
 
@@ -169,13 +190,16 @@ class _DiceCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, smooth: float, batch_dice: bool
+        ctx: Any, logits: Tensor, labels: Tensor, smooth: float, batch_dice: bool, class_weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         known = (labels >= 0).to(logits.dtype).unsqueeze(1)
         index = labels.clamp(min=0).long().unsqueeze(1)
-        count = known.sum().clamp(min=1)
+        weight = class_weights[index] * known
+        total_weight = weight.sum()
+        # Where everything is ignored, the sums are zero and so is the loss.
+        weight /= torch.where(total_weight > 0, total_weight, 1.0)
         log_p = torch.log_softmax(logits, dim=1)
-        cross_entropy = -(log_p.gather(1, index) * known).sum() / count
+        cross_entropy = -(log_p.gather(1, index) * weight).sum()
 
         p = log_p.exp_().mul_(known)
         overlap, size = (_sum_by_class(values, index, p.shape[1]) for values in (p.gather(1, index), known))
@@ -186,13 +210,13 @@ class _DiceCrossEntropy(torch.autograd.Function):
         total = (predicted + size + smooth).clamp(min=_SMALLEST)
         dice = (2 * overlap + smooth) / total
 
-        ctx.save_for_backward(p, index, known, count, dice, total)
+        ctx.save_for_backward(p, index, weight, dice, total)
         return 1 - dice.mean(), cross_entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dice_scale: Tensor, entropy_scale: Tensor) -> tuple[Tensor, None, None, None]:
-        p, index, known, count, dice, total = ctx.saved_tensors
+    def backward(ctx: Any, dice_scale: Tensor, entropy_scale: Tensor) -> tuple[Tensor | None, ...]:
+        p, index, weight, dice, total = ctx.saved_tensors
         # The derivative by p is `everywhere` per class, and `at_truth` more in voxels of that class.
         slope = dice_scale / (dice.numel() * total)
         per_class = (*p.shape[:2], *[1] * (p.ndim - 2))
@@ -200,14 +224,14 @@ class _DiceCrossEntropy(torch.autograd.Function):
             F.pad(values, (1, 0)).expand(p.shape[:2]).reshape(per_class)
             for values in (slope * dice, -2 * slope)
         )
-        step = entropy_scale / count
+        step = entropy_scale * weight
         truth = p.gather(1, index) * at_truth.expand_as(p).gather(1, index)
         # The softmax's Jacobian is p * (g - sum(p * g)); cross-entropy adds p - y.
         gradient = p * everywhere
         mean = gradient.sum(1, keepdim=True).add_(truth)
         gradient.addcmul_(p, step - mean)
-        gradient.scatter_add_(1, index, truth - step * known)
-        return gradient, None, None, None
+        gradient.scatter_add_(1, index, truth - step)
+        return gradient, None, None, None, None
 
 
 def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:

@@ -7,15 +7,16 @@ nothing; the same call therefore goes on wherever an earlier one was stopped.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autospine.cascade import prepare_previous_stage
+from autospine.cascade import found_spines, store_class_maps, store_findings
 from autospine.core.cost import cost_table
 from autospine.core.dataset import Dataset
 from autospine.core.errors import DataError, UsageError
 from autospine.core.fingerprint import Fingerprint
+from autospine.core.geometry import Box
 from autospine.core.plan import Budget, Configuration, Plan
 from autospine.core.run import FoldTask, RunFolder
 from autospine.ensembling import Choice, choose_ensemble
@@ -24,29 +25,13 @@ from autospine.io import documents
 from autospine.io.files import make_folder, remove_partial
 from autospine.io.parallel import cores
 from autospine.io.raw_dataset import load_dataset
+from autospine.networks.measuring import size_of
+from autospine.planning import PlanOptions, plan_for
 from autospine.preprocessing import preprocess_dataset
 from autospine.record import Journal, recorded_dataset
-from autospine.registry import find
 from autospine.reporting import Reporter
 from autospine.splits import Splits, make_splits
 from autospine.training import Sharing, run_trainings
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What the user decides about the plan.
-
-    Args:
-        planner: Name in the registry.
-        budget: What the planner may spend.
-        configurations: Names to keep; empty keeps all. Previous stages are kept along.
-        adapt: Last word on every configuration, for instance to set fields of its schedule.
-    """
-
-    planner: str = "spine"
-    budget: Budget = field(default_factory=Budget)
-    configurations: tuple[str, ...] = ()
-    adapt: Callable[[Configuration], Configuration] = lambda configuration: configuration
 
 
 @dataclass(frozen=True)
@@ -135,7 +120,7 @@ def plan_and_train(run: Run, planning: PlanOptions, training: TrainingOptions) -
         fingerprint = make_fingerprint(run)
     plan = _known_plan(run) if training.use_plan else make_plan(run, fingerprint, planning)
     splits = split(run, fingerprint, training.split)
-    run.reporter.say(cost_table(plan, fingerprint, len(training.folds) or training.split))
+    run.reporter.say(cost_table(plan, fingerprint, len(training.folds) or training.split, size_of))
     with run.journal.step("preprocess"):
         preprocess(run, plan)
     train(run, plan, splits, plan.configurations, training.folds or range(training.split), training.device)
@@ -176,8 +161,7 @@ def make_plan(run: Run, fingerprint: Fingerprint, options: PlanOptions) -> Plan:
     Raises:
         UsageError: The run folder holds another plan, or a configuration is asked for that does not exist.
     """
-    made: Plan = find("planners", options.planner)(fingerprint, options.budget)
-    plan = _adapted(_selected(made, options.configurations), options.adapt)
+    plan = plan_for(fingerprint, options)
     path = run.folder.plan
     if path.is_file() and not run.force:
         known = documents.load(path, Plan)
@@ -227,16 +211,27 @@ def preprocess(run: Run, plan: Plan) -> None:
         DataError: A case cannot be used.
         StorageError: The disk refuses.
     """
-    fingerprint = documents.load(run.folder.fingerprint, Fingerprint)
-    dataset = run.dataset.with_centroids({case.identifier: case.centres for case in fingerprint.cases})
+    dataset = _with_centres(run)
     done: set[Path] = set()
     for configuration in plan.configurations:
         folder = run.folder.preprocessed(plan, configuration)
-        if folder in done:
+        # What is cropped to the spine waits for the stage that finds it.
+        if folder in done or configuration.crop == "spine":
             continue
         done.add(folder)
-        with run.reporter.bar(len(run.dataset.training), f"preprocess {folder.name}") as advance:
-            preprocess_dataset(dataset, plan, configuration, folder, run.processes, advance)
+        _preprocess(run, dataset, plan, configuration, None)
+
+
+def _preprocess(
+    run: Run,
+    dataset: Dataset,
+    plan: Plan,
+    configuration: Configuration,
+    spines: Mapping[str, Box | None] | None,
+) -> None:
+    folder = run.folder.preprocessed(plan, configuration)
+    with run.reporter.bar(len(run.dataset.training), f"preprocess {folder.name}") as advance:
+        preprocess_dataset(dataset, plan, configuration, folder, run.processes, advance, spines)
 
 
 def fold_task(
@@ -270,22 +265,34 @@ def train(
     folds: Sequence[int],
     device: str,
 ) -> None:
-    """Train folds and predict their validation cases; a cascade waits for its previous stage.
+    """Train folds and predict their validation cases; a stage waits for the one before.
 
     Raises:
-        UsageError: A cascade's previous stage has not been trained in all folds.
+        UsageError: A previous stage has not been trained in all folds.
         TrainingError: A training cannot go on.
     """
     sharing = Sharing.of(device, cores(), len(splits.folds))
-    first = [c for c in configurations if c.previous_stage is None]
-    cascades = [c for c in configurations if c.previous_stage is not None]
-    for wave in filter(None, (first, cascades)):
+    for wave in _waves(plan, configurations):
         for configuration in wave:
             if configuration.previous_stage:
-                prepare_previous_stage(run.folder, plan, splits, configuration)
+                hand_over(run, plan, splits, configuration)
         tasks = [fold_task(run, plan, splits, c, fold, device) for c in wave for fold in folds]
         with run.journal.step(f"train {' '.join(c.name for c in wave)}"):
             run_trainings(tasks, sharing, run.reporter)
+
+
+def hand_over(run: Run, plan: Plan, splits: Splits, configuration: Configuration) -> None:
+    """Prepare what a configuration takes over from its previous stage, and what could not be done before.
+
+    Raises:
+        UsageError: The previous stage has not predicted all cases yet.
+        DataError: A case cannot be used.
+    """
+    store_findings(run.folder, plan, splits, configuration)
+    if configuration.crop == "spine":
+        spines = found_spines(run.folder, splits, configuration)
+        _preprocess(run, _with_centres(run), plan, configuration, spines)
+    store_class_maps(run.folder, plan, splits, configuration)
 
 
 def find_best(run: Run, plan: Plan) -> Choice:
@@ -295,6 +302,23 @@ def find_best(run: Run, plan: Plan) -> Choice:
         UsageError: No configuration has been trained in a fold that others have been trained in.
     """
     return choose_ensemble(run.folder, run.dataset, plan, workers=run.processes, reporter=run.reporter)
+
+
+def _waves(plan: Plan, configurations: Sequence[Configuration]) -> list[list[Configuration]]:
+    """The configurations by how many stages come before them."""
+    waves: dict[int, list[Configuration]] = {}
+    for configuration in configurations:
+        depth, stage = 0, configuration.previous_stage
+        while stage is not None:
+            depth, stage = depth + 1, plan.configuration(stage).previous_stage
+        waves.setdefault(depth, []).append(configuration)
+    return [waves[depth] for depth in sorted(waves)]
+
+
+def _with_centres(run: Run) -> Dataset:
+    """The data set, its cases with the bodies' centres of the fingerprint."""
+    fingerprint = documents.load(run.folder.fingerprint, Fingerprint)
+    return run.dataset.with_centroids({case.identifier: case.centres for case in fingerprint.cases})
 
 
 def _decisions(plan: Plan) -> str:
@@ -312,24 +336,6 @@ def _discard_results(folder: RunFolder) -> None:
 
 def _known_plan(run: Run) -> Plan:
     return documents.load(run.folder.plan, Plan)
-
-
-def _selected(plan: Plan, names: Sequence[str]) -> Plan:
-    """The plan with only these configurations and their previous stages, in the plan's order."""
-    if not names:
-        return plan
-    wanted: set[str] = set()
-    for name in names:
-        configuration: Configuration | None = plan.configuration(name)
-        while configuration is not None:
-            wanted.add(configuration.name)
-            stage = configuration.previous_stage
-            configuration = plan.configuration(stage) if stage else None
-    return replace(plan, configurations=tuple(c for c in plan.configurations if c.name in wanted))
-
-
-def _adapted(plan: Plan, adapt: Callable[[Configuration], Configuration]) -> Plan:
-    return replace(plan, configurations=tuple(adapt(c) for c in plan.configurations))
 
 
 def _dataset_content(dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ from autospine.core.geometry import Box, Grid, Orientation, Triple
 from autospine.core.plan import Configuration, Crop, Normalisation, Plan
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
-from autospine.cropping import body_box, nonzero_box
+from autospine.cropping import body_box, bone_box, nonzero_box
 from autospine.io.documents import content_hash
 from autospine.io.files import make_folder, remove_partial
 from autospine.io.images import read_image, read_labels
@@ -39,7 +39,9 @@ IGNORED: Final = -1
 _UNKNOWN: Final = -2
 
 
-def preprocess_image(volume: Volume, configuration: Configuration) -> tuple[NDArray[np.float32], Trace]:
+def preprocess_image(
+    volume: Volume, configuration: Configuration, spine: Box | None = None
+) -> tuple[NDArray[np.float32], Trace]:
     """A scan as the configuration's network sees it.
 
     Normalised before it is resampled, as in nnU-Net.
@@ -47,6 +49,8 @@ def preprocess_image(volume: Volume, configuration: Configuration) -> tuple[NDAr
     Args:
         volume: Intensities of shape (c, z, y, x) on the scan's own grid.
         configuration: Axes, spacing, crop, normalisation and interpolation.
+        spine: Where a previous stage has found the spine, on the oriented scan; what the crop ``"spine"``
+            keeps. Without one it keeps the body.
 
     Returns:
         Array of shape (c, *stored shape), and the trace back.
@@ -61,7 +65,7 @@ def preprocess_image(volume: Volume, configuration: Configuration) -> tuple[NDAr
         )
     orientation = Orientation.to_canonical(volume.grid)
     canonical = volume.reoriented(orientation)
-    box = _crop_box(canonical, configuration.crop)
+    box = _crop_box(canonical, configuration.crop, spine)
     stored_order = Orientation.permutation(configuration.axes)
     cropped = canonical.cropped(box).reoriented(stored_order)
     spacing = cropped.grid.spacing
@@ -187,6 +191,7 @@ def preprocess_dataset(
     folder: Path,
     workers: int,
     on_case: Callable[[str], None] | None = None,
+    spines: Mapping[str, Box | None] | None = None,
 ) -> None:
     """Preprocess the training cases into a folder, several at a time; what is there already is kept.
 
@@ -201,6 +206,7 @@ def preprocess_dataset(
         folder: Where the cases go.
         workers: Number of processes.
         on_case: Called with the identifier of each case that is done.
+        spines: Where a previous stage has found the spine, by case, for the crop ``"spine"``.
 
     Raises:
         DataError: Cases cannot be used.
@@ -212,7 +218,15 @@ def preprocess_dataset(
     vertebrae = plan.labels.vertebrae if plan.ignore_border else {}
     levels = {channel: vertebrae[value] for channel, value in enumerate(plan.classes) if value in vertebrae}
     tasks = [
-        _Task(case, plan.classes, dataset.labels.ignore, configuration, folder, levels)
+        _Task(
+            case,
+            plan.classes,
+            dataset.labels.ignore,
+            configuration,
+            folder,
+            levels,
+            (spines or {}).get(case.identifier),
+        )
         for case in dataset.training
     ]
     rejected: list[DataError] = []
@@ -239,6 +253,7 @@ class _Task:
     configuration: Configuration
     folder: Path
     levels: Mapping[int, int]
+    spine: Box | None = None
 
 
 def _attempt(task: _Task) -> DataError | None:
@@ -264,7 +279,7 @@ def _preprocess_case(task: _Task) -> None:
     content = _content(task, case.label)
     if is_complete(task.folder, case.identifier, content):
         return
-    image, trace = preprocess_image(read_image(case.image), configuration)
+    image, trace = preprocess_image(read_image(case.image), configuration, task.spine)
     labels = preprocess_labels(read_labels(case.label), trace, task.classes, task.ignore)
     centres = {c: case.centroids[value] for c, value in enumerate(task.classes) if value in case.centroids}
     if task.levels:
@@ -278,7 +293,7 @@ def _content(task: _Task, label: Path) -> str:
     """Hash of all that a stored case depends on."""
     c = task.configuration
     settings = (c.axes, c.spacing, c.crop, c.normalisation, c.image_order, c.separate_axis_ratio)
-    meaning = task.classes, task.ignore, task.levels, task.case.centroids
+    meaning = task.classes, task.ignore, task.levels, task.case.centroids, task.spine
     return content_hash(settings, meaning, [_state(p) for p in (task.case.image, label)])
 
 
@@ -295,10 +310,14 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _crop_box(canonical: Volume, crop: Crop) -> Box:
-    if crop == "body":
-        return body_box(canonical.array[0], canonical.grid.spacing)
-    return nonzero_box((canonical.array != 0).any(axis=0))
+def _crop_box(canonical: Volume, crop: Crop, spine: Box | None) -> Box:
+    if crop == "nonzero":
+        return nonzero_box((canonical.array != 0).any(axis=0))
+    if crop == "bone":
+        return bone_box(canonical.array[0], canonical.grid.spacing)
+    if crop == "spine" and spine is not None:
+        return spine
+    return body_box(canonical.array[0], canonical.grid.spacing)
 
 
 def _channel_indices(

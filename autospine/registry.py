@@ -2,7 +2,8 @@
 
 A plug-in is a typed function; nothing is inherited. Built-ins stand in ``BUILT_IN``; others come from
 installed entry points (``autospine.planners``, ``autospine.systems``, ``autospine.trainers``,
-``autospine.pretrainers``, ``autospine.networks``, ``autospine.datasets``) or from a file, as ``./mine.py:plan``.
+``autospine.pretrainers``, ``autospine.networks``, ``autospine.datasets``) or from a file, as
+``./mine.py:plan``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,20 @@ BUILT_IN: Final[Mapping[Kind, Mapping[str, str]]] = {
         "nnunet_resenc_l": "autospine.planners.nnunet:plan_resenc_l",
         "nnunet_resenc_xl": "autospine.planners.nnunet:plan_resenc_xl",
     },
-    "systems": {},
+    "systems": {
+        "ssae": "autospine.planners.systems.patch_classifiers:SSAE",
+        "svseg": "autospine.planners.systems.patch_classifiers:SVSEG",
+        "padbn": "autospine.planners.systems.patch_classifiers:PADBN",
+        "caeb7_unet": "autospine.planners.systems.caeb7_unet:CAEB7_UNET",
+        "segnet": "autospine.planners.systems.segnet:SEGNET",
+        "chaspprau_net": "autospine.planners.systems.chaspprau_net:CHASPPRAU_NET",
+        "mru_net": "autospine.planners.systems.chaspprau_net:MRU_NET",
+        "unbalanced_unet": "autospine.planners.systems.unbalanced_unet:UNBALANCED_UNET",
+        "dense_unet_2stage": "autospine.planners.systems.dense_unet_2stage:DENSE_UNET_2STAGE",
+        "kmeans_knn": "autospine.planners.systems.kmeans_knn:KMEANS_KNN",
+        "locate_then_segment": "autospine.planners.systems.locate_then_segment:LOCATE_THEN_SEGMENT",
+        "iterative": "autospine.planners.systems.iterative:ITERATIVE",
+    },
     "trainers": {"default": "autospine.trainers.default:train"},
     "pretrainers": {
         "sparse_autoencoder": "autospine.trainers.sparse_autoencoder:pretrain",

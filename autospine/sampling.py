@@ -15,43 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from numpy.typing import NDArray
 
 from autospine.core.errors import AutospineError, TrainingError
 from autospine.io.parallel import end_with_parent
 from autospine.io.store import open_array
+from autospine.patch_reading import PatchRequest, Sample
 from autospine.preprocessed import PreprocessedCase, open_case
+from autospine.view_samples import draw_sample
+
+__all__ = ["Batch", "CaseFiles", "PatchLoader", "PatchRequest", "batches"]
 
 Batch = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PatchRequest:
-    """What a batch looks like.
-
-    Args:
-        patch: Voxels to read along the network's axes, before augmentation crops them.
-        final_patch: Voxels that remain after augmentation; the difference may lie outside the scan.
-        batch_size: Patches a batch.
-        foreground_share: Share of a batch centred on a labelled voxel.
-        padding: Value outside the scan, per channel.
-        centres: Number of classes whose bodies' centres a batch holds; 0 for none.
-    """
-
-    patch: tuple[int, ...]
-    final_patch: tuple[int, ...]
-    batch_size: int
-    foreground_share: float
-    padding: tuple[float, ...]
-    centres: int = 0
-
-    def is_foreground(self, sample: int) -> bool:
-        """Whether a batch's sample is centred on foreground: the last ones are (nnU-Net's rule)."""
-        return sample >= round(self.batch_size * (1 - self.foreground_share))
 
 
 @dataclass(frozen=True)
@@ -73,6 +50,13 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
     A batch holds ``image`` float32 (b, c, *patch), ``labels`` int8 (b, *patch), ``previous`` int8
     (b, *patch) for a cascade, ``centres`` float32 (b, classes, 3) where asked for, and ``cases``, the
     identifiers.
+
+    Of regions around vertebrae the labels are 1 in the one that is meant and 0 elsewhere, and ``point``
+    float32 (b, 1, 3) is where it is said to have its centre, in voxels from the middle of the patch.
+
+    Of a walk the labels are those of the next vertebra alone, ``previous`` is 1 in those that have been dealt
+    with, and ``whole`` float32 (b,) tells whether the next one is in view as a whole (1) or cut by the upper
+    or lower border (0); NaN where there is none.
     """
 
     def __init__(
@@ -106,108 +90,16 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
         batch: Batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
         return batch | {"cases": [case.identifier for case in chosen]}
 
-    def _sample(
-        self, files: CaseFiles, foreground: bool, rng: np.random.Generator
-    ) -> dict[str, NDArray[Any]]:
-        case = self._open(files)
-        centre = _labelled_voxel(case, rng) if foreground else None
-        start = patch_start(case.labels.shape, self.request, centre, rng)
-        sample = {
-            "image": read_patch(case.image, start, self.request.patch, self.request.padding).astype(
-                np.float32
-            ),
-            "labels": read_patch(case.labels, start, self.request.patch, 0),
-        }
-        if self.request.centres:
-            sample["centres"] = centre_offsets(case, start, self.request)
+    def _sample(self, files: CaseFiles, foreground: bool, rng: np.random.Generator) -> Sample:
+        case, previous = self._open(files), None
         if files.previous is not None:
             previous = open_array(files.previous / f"{files.identifier}.b2nd")
-            sample["previous"] = read_patch(previous, start, self.request.patch, 0)
-        return sample
+        return draw_sample(case, previous, self.request, foreground, rng)
 
     def _open(self, files: CaseFiles) -> PreprocessedCase:
         if files.identifier not in self._opened:
             self._opened[files.identifier] = files.open()
         return self._opened[files.identifier]
-
-
-def patch_start(
-    shape: Sequence[int],
-    request: PatchRequest,
-    centre: Sequence[int] | NDArray[Any] | None,
-    rng: np.random.Generator,
-) -> tuple[int, ...]:
-    """First voxel of a patch in a case of ``shape``, along all three stored axes.
-
-    A patch may reach over the border by what augmentation will crop away, or as far as it must because
-    the case is smaller. Without a ``centre`` it is drawn uniformly.
-
-    Returns:
-        Three indices; for a 2D patch the first is the slice.
-    """
-    thickness = (1,) * (len(shape) - len(request.patch))
-    start = []
-    for axis, n in enumerate(shape):
-        size = (*thickness, *request.patch)[axis]
-        final = (*thickness, *request.final_patch)[axis]
-        slack = max(size - final, size - n)
-        low = -(slack // 2)
-        high = max(low, n - size + slack - slack // 2)
-        wanted = int(rng.integers(low, high + 1)) if centre is None else int(centre[axis]) - size // 2
-        start.append(min(max(wanted, low), high))
-    return tuple(start)
-
-
-def read_patch(
-    array: Any, start: Sequence[int], patch: Sequence[int], padding: float | Sequence[float]
-) -> NDArray[Any]:
-    """Read a patch of a stored array, padded where it reaches over the border.
-
-    Args:
-        array: Stored array of shape (z, y, x) or (c, z, y, x).
-        start: First voxel along the three stored axes; may be negative.
-        patch: Two or three edge lengths; with two, one slice is read and its axis dropped.
-        padding: Value outside; one per channel for an array with channels.
-    """
-    thickness = (1,) * (len(start) - len(patch))
-    box = [[a, a + n] for a, n in zip(start, (*thickness, *patch), strict=True)]
-    values = list(padding) if isinstance(padding, Sequence) else [padding]
-    if array.ndim == len(start):
-        result: NDArray[Any] = crop_and_pad_nd(array, box, values[0])
-        return result[0] if thickness else result
-    channels = [crop_and_pad_nd(array, [[c, c + 1], *box], value)[0] for c, value in enumerate(values)]
-    stacked: NDArray[Any] = np.stack(channels)
-    return stacked[:, 0] if thickness else stacked
-
-
-def centre_offsets(
-    case: PreprocessedCase, start: Sequence[int], request: PatchRequest
-) -> NDArray[np.float32]:
-    """Where the bodies' centres lie, in voxels from the middle of a 3D patch.
-
-    Args:
-        case: Gives the centres.
-        start: First voxel of the patch.
-        request: Size of the patch and number of classes.
-
-    Returns:
-        Shape (classes, 3); NaN for classes without a known centre.
-    """
-    middle = np.asarray(start) + (np.asarray(request.patch) - 1) / 2
-    offsets = np.full((request.centres, 3), np.nan, dtype=np.float32)
-    for channel, centre in case.centres.items():
-        offsets[channel] = centre - middle
-    return offsets
-
-
-def _labelled_voxel(case: PreprocessedCase, rng: np.random.Generator) -> NDArray[Any] | None:
-    """A voxel of a class drawn uniformly among those of the case; None without any."""
-    present = sorted(label for label, voxels in case.locations.items() if len(voxels))
-    if not present:
-        return None
-    voxels = case.locations[present[int(rng.integers(len(present)))]]
-    voxel: NDArray[Any] = voxels[int(rng.integers(len(voxels)))]
-    return voxel
 
 
 @contextmanager

@@ -35,18 +35,36 @@ def centre_targets(labels: Tensor, points: Tensor, spacing: Sequence[float]) -> 
         float32 of shape (b, 1 + d, *patch): heat in 0..1, NaN where labels are below 0; vectors in units
         of ``VECTOR_UNIT`` mm, NaN on voxels without a known centre.
     """
-    mm = points.new_tensor(list(spacing))
-    sigma = max(_HEAT_MM, _HEAT_VOXELS * max(spacing))
+    hot = heat(points, labels.shape[1:], spacing)
+    hot.masked_fill_(labels < 0, torch.nan)
+    own = _own_centres(labels, points * points.new_tensor(list(spacing)))
     places = [_places(n, s, points) for n, s in zip(labels.shape[1:], spacing, strict=True)]
-    centres = points * mm
-    heat = torch.stack([_heat(sample, places, sigma) for sample in centres])
-    heat.masked_fill_(labels < 0, torch.nan)
-    own = _own_centres(labels, centres)
     for axis, place in enumerate(places):
         shape = [1] * len(places)
         shape[axis] = -1
         own[:, axis] -= place.view(shape)
-    return torch.cat([heat.unsqueeze(1), own / VECTOR_UNIT], dim=1)
+    return torch.cat([hot.unsqueeze(1), own / VECTOR_UNIT], dim=1)
+
+
+def heat(points: Tensor, patch: Sequence[int], spacing: Sequence[float]) -> Tensor:
+    """Largest of the Gaussians around the points of each sample, ``heat_sigma`` mm wide.
+
+    Args:
+        points: Offsets in voxels from the patch's middle (b, n, d); NaN for points that there are not.
+        patch: Voxels along the patch's axes.
+        spacing: mm along the patch's axes.
+
+    Returns:
+        Shape (b, *patch), of the points' type; zero in samples without a point.
+    """
+    places = [_places(n, s, points) for n, s in zip(patch, spacing, strict=True)]
+    centres = points * points.new_tensor(list(spacing))
+    return torch.stack([_heat(sample, places, heat_sigma(spacing)) for sample in centres])
+
+
+def heat_sigma(spacing: Sequence[float]) -> float:
+    """Standard deviation in mm of the heat around a centre: coarse voxels need a wider one."""
+    return max(_HEAT_MM, _HEAT_VOXELS * max(spacing))
 
 
 def _places(length: int, spacing: float, like: Tensor) -> Tensor:

@@ -36,12 +36,14 @@ class Allowance:
         channels: Of the image.
         classes: Background and labels.
         centres: Whether 3D networks learn the bodies' centres as well.
+        load: What another network takes, times what the U-Net of the same topology does.
     """
 
     budget: Budget
     channels: int
     classes: int
     centres: bool = False
+    load: float = 1.0
 
     @property
     def gpu_memory(self) -> float:
@@ -73,10 +75,10 @@ class Allowance:
         """The part of the budget that a step of ``batch`` patches takes; up to 1 is affordable."""
         network, outputs = self.network(shape), self.outputs(len(shape.patch))
         if self.budget.device == "cuda":
-            maps = feature_maps(network, shape.patch, outputs, all_heads=True) * batch
+            maps = feature_maps(network, shape.patch, outputs, all_heads=True) * batch * self.load
             return maps / (MAPS_PER_GB[network.name, network.dimensions] * self.gpu_memory)
         seconds = step_seconds(network, shape.patch, self.channels, outputs, batch, self.budget)
-        return seconds / self.budget.step_seconds
+        return seconds * self.load / self.budget.step_seconds
 
     def affords(self, shape: Topology) -> bool:
         """Whether the smallest batch fits."""

@@ -7,26 +7,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autospine import losses
-from autospine.core.errors import TrainingError
+from autospine.core.errors import TrainingError, UsageError
 from autospine.core.plan import Schedule
 from autospine.core.run import FoldTask
 from autospine.io.documents import content_hash
 from autospine.io.files import make_folder
 from autospine.networks import build
 from autospine.precision import autocast, choose_precision
+from autospine.registry import find
 from autospine.weights import load_tensors, save_tensors, set_weights
 
 from .checkpoint import EpochRecord, TrainingState, load_checkpoint, require_task, save_checkpoint
 from .dice import class_counts, pooled_dice
 from .optimisation import centre_weight, learning_rate, make_optimiser, set_learning_rate
-from .patches import Example, training_examples, validation_examples
+from .patches import Example, training_examples, unlabelled_patches, validation_examples
 from .progress import epoch_line, write_log, write_plot
+from .unfreezing import thaw
 from .validation import predict_validation_cases
 
 OnStep = Callable[[str], None]
@@ -88,6 +91,7 @@ def train(
             require_task(header.get("task", ""), learner.state.task, weights)
             set_weights(learner.network, tensors, weights)
         else:
+            _pretrain(learner, say or (lambda _: None))
             _run_epochs(learner, on_step or (lambda _: None), say or (lambda _: None))
             save_tensors(weights, learner.network.state_dict(), {"task": learner.state.task})
         learner.network.eval()
@@ -117,8 +121,25 @@ def _prepare(task: FoldTask) -> Learner:
     return learner
 
 
+def _pretrain(learner: Learner, say: Callable[[str], None]) -> None:
+    """What the schedule wants to come before the training; a checkpoint says that it has been done."""
+    settings, path = learner.schedule.pretraining, _checkpoint(learner.task)
+    if settings.method == "none" or path.is_file():
+        return
+    patch = getattr(learner.network, "patch", None)
+    if not isinstance(patch, int):
+        raise UsageError(
+            f"A {type(learner.network).__name__} does not say on what patches it is to be pre-trained.",
+            remedy="Set the schedule's pretraining.method to none.",
+        )
+    say(f"{learner.name} pre-training by {settings.method}")
+    with unlabelled_patches(learner.task, patch, learner.device) as patches:
+        find("pretrainers", settings.method)(learner.network, patches, settings, say)
+    save_checkpoint(path, learner.network, learner.optimiser, learner.state)
+
+
 def _resume(learner: Learner) -> None:
-    path = learner.task.output / "checkpoint" / "latest.safetensors"
+    path = _checkpoint(learner.task)
     if not path.is_file():
         return
     state = load_checkpoint(path, learner.network, learner.optimiser, learner.state.task)
@@ -139,8 +160,7 @@ def _run_epochs(learner: Learner, on_step: OnStep, say: Callable[[str], None]) -
             record = _run_epoch(learner, epoch, training, validation, on_step)
             history = (*learner.state.history, record)
             learner.state = replace(learner.state, history=history, scaler=learner.scaler.state_dict())
-            path = output / "checkpoint" / "latest.safetensors"
-            save_checkpoint(path, learner.network, learner.optimiser, learner.state)
+            save_checkpoint(_checkpoint(learner.task), learner.network, learner.optimiser, learner.state)
             write_log(output / "log.jsonl", history)
             say(epoch_line(learner.name, record, history[first:], schedule.epochs))
             if time.monotonic() - plotted > _PLOT_EVERY_SECONDS or epoch + 1 == schedule.epochs:
@@ -158,11 +178,12 @@ def _run_epoch(
     schedule, started = learner.schedule, time.monotonic()
     step_losses, skipped, rate = [], 0, 0.0
     learner.network.train()
+    thaw(learner.network, epoch, schedule.unfreeze_every)
     for step in range(schedule.steps):
         done = epoch * schedule.steps + step
         rate = learning_rate(schedule, done)
         set_learning_rate(learner.optimiser, rate)
-        weighted = replace(learner.loss, centre_weight=centre_weight(schedule, done))
+        weighted = replace(learner.loss, extra_weight=centre_weight(schedule, done))
         loss, applied = _training_step(learner, next(training), weighted)
         step_losses.append(loss)
         skipped += not applied
@@ -194,7 +215,7 @@ def _training_step(
     learner.optimiser.zero_grad(set_to_none=True)
     with autocast(learner.device, learner.precision):
         stages = _stages(learner, example.image)
-        loss = loss_function(stages, example.labels, example.centres)
+        loss = loss_function(stages, example.labels, example.extra)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.unscale_(learner.optimiser)
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), learner.schedule.gradient_clip)
@@ -218,12 +239,13 @@ def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float | 
     if learner.schedule.validation_steps == 0:
         return None, 0.0
     learner.network.eval()
-    found, counts, classes = [], [], len(learner.task.plan.classes)
+    found, counts = [], []
+    classes = learner.task.plan.target_classes(learner.task.configuration)
     for _ in range(learner.schedule.validation_steps):
         example = next(validation)
         with autocast(learner.device, learner.precision):
             stages = _stages(learner, example.image)
-            found.append(learner.loss(stages, example.labels, example.centres))
+            found.append(learner.loss(stages, example.labels, example.extra))
         counts.append(class_counts(stages[0][:, :classes], example.labels))
     loss = float(torch.stack(found).nanmean())
     return loss if math.isfinite(loss) else None, pooled_dice(torch.stack(counts).sum(0))
@@ -250,6 +272,10 @@ def _compiled(network: nn.Module, schedule: Schedule, device: torch.device) -> n
         return wrapped
     compiled: nn.Module = torch.compile(wrapped)  # type: ignore[assignment]
     return compiled
+
+
+def _checkpoint(task: FoldTask) -> Path:
+    return task.output / "checkpoint" / "latest.safetensors"
 
 
 def _task_hash(task: FoldTask) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,13 +10,20 @@ import torch
 from torch import Tensor
 
 from autospine import augmentation
-from autospine.core.plan import Configuration
+from autospine.core import anatomy
+from autospine.core.plan import Configuration, Plan
 from autospine.core.run import FoldTask
-from autospine.sampling import Batch, CaseFiles, PatchLoader, PatchRequest, batches
-from autospine.targets import centre_targets
+from autospine.patch_reading import PatchRequest
+from autospine.sampling import Batch, CaseFiles, PatchLoader, batches
+from autospine.target_labels import ball_labels, foreground_labels, undersampled
+from autospine.targets import centre_targets, heat
 
 # Streams of random numbers that must not overlap.
-_TRAINING, _VALIDATION, _AUGMENTATION = 0, 1, 2
+_TRAINING, _VALIDATION, _AUGMENTATION, _PRETRAINING = 0, 1, 2, 3
+#: mm along each axis by which the region around a vertebra may miss its centre.
+_MISSES = 5.0
+#: Batches of small patches that one batch of large ones is cut into.
+_CUTS = 8
 
 
 @dataclass(frozen=True)
@@ -24,24 +31,22 @@ class Example:
     """A batch as the network takes it.
 
     Args:
-        image: Shape (b, c, *patch), with the previous stage's one-hot channels appended.
-        labels: int8 of shape (b, *patch), -1 where nothing is known.
-        centres: Targets of the centre channels (b, 1 + d, *patch), where the network has them.
+        image: Shape (b, c, *patch), all input channels.
+        labels: int8 of shape (b, *patch), -1 where nothing is known or asked for.
+        extra: Targets of the channels behind the classes (b, e, *patch), where the network has them.
     """
 
     image: Tensor
     labels: Tensor
-    centres: Tensor | None = None
+    extra: Tensor | None = None
 
 
 @contextmanager
 def training_examples(task: FoldTask, start: int, device: torch.device) -> Iterator[Iterator[Example]]:
     """Augmented batches from step ``start`` on."""
-    configuration = task.configuration
-    enlarged = augmentation.enlarged_patch(configuration)
+    enlarged = augmentation.enlarged_patch(task.configuration)
     loader = _loader(task, task.training, enlarged, _TRAINING, start)
-    workers = loader.number_of_threads_in_multithreaded
-    with batches(loader, workers) as stream:
+    with batches(loader, loader.number_of_threads_in_multithreaded) as stream:
         yield _augmented(stream, task, start, device)
 
 
@@ -53,6 +58,25 @@ def validation_examples(task: FoldTask, start: int, device: torch.device) -> Ite
     workers = 0 if device.type == "cpu" else 1
     with batches(loader, workers) as stream:
         yield (_plain(batch, task, device) for batch in stream)
+
+
+@contextmanager
+def unlabelled_patches(task: FoldTask, size: int, device: torch.device) -> Iterator[Iterator[Tensor]]:
+    """Small patches (n, c, size, ..., size) from anywhere in the training cases, as they are.
+
+    Args:
+        task: Its schedule says how many a batch has.
+        size: Edge in voxels.
+        device: Where they are wanted.
+    """
+    wanted = task.configuration.schedule.pretraining.batch_size
+    loader = _loader(task, task.training, task.configuration.patch, _PRETRAINING, 0)
+    with batches(loader, loader.number_of_threads_in_multithreaded) as stream:
+        yield (
+            _cut_out(image, size, wanted, _generator(task, _PRETRAINING, step * _CUTS + cut))
+            for step, image in enumerate(_to_device(batch, device)["image"] for batch in stream)
+            for cut in range(_CUTS)
+        )
 
 
 def default_workers(device: torch.device) -> int:
@@ -69,60 +93,127 @@ def _loader(
     workers: int | None = None,
 ) -> PatchLoader:
     schedule, configuration = task.configuration.schedule, task.configuration
+    located = configuration.centres or configuration.target == "centroids"
     request = PatchRequest(
         patch=patch,
         final_patch=configuration.patch,
         batch_size=configuration.batch_size,
         foreground_share=schedule.foreground_share,
         padding=configuration.padding,
-        centres=len(task.plan.classes) if configuration.centres else 0,
+        centres=len(task.plan.classes) if located else 0,
+        view=configuration.view,
+        context=configuration.context,
+        jitter=_jitter(configuration),
+        order=_from_head_to_foot(task.plan),
     )
     count = workers or schedule.workers or default_workers(torch.device(task.device))
-    files = [CaseFiles(task.data, identifier, task.previous) for identifier in identifiers]
+    previous = task.previous if configuration.fed else None
+    files = [CaseFiles(task.data, identifier, previous) for identifier in identifiers]
     return PatchLoader(files, request, (schedule.seed, task.fold, stream), start, count)
+
+
+def _jitter(configuration: Configuration) -> tuple[float, ...]:
+    """Voxels by which a region may miss its vertebra, as the stage before will."""
+    return tuple(_MISSES / (s or 1.0) for s in configuration.spacing)
+
+
+def _from_head_to_foot(plan: Plan) -> tuple[int, ...]:
+    vertebrae = plan.labels.vertebrae
+    channels = [c for c, value in enumerate(plan.classes) if value in vertebrae]
+    return tuple(sorted(channels, key=lambda channel: anatomy.rank_of(vertebrae[plan.classes[channel]])))
 
 
 def _augmented(
     stream: Iterator[Batch], task: FoldTask, start: int, device: torch.device
 ) -> Iterator[Example]:
-    schedule, configuration = task.configuration.schedule, task.configuration
-    classes = len(task.plan.classes)
     for step, batch in enumerate(stream, start):
-        generator = torch.Generator().manual_seed(_mix(schedule.seed, task.fold, _AUGMENTATION, step))
+        generator = _generator(task, _AUGMENTATION, step)
         tensors = _to_device(batch, device)
+        previous = tensors.get("previous")
         parameters = augmentation.draw_parameters(
-            configuration, len(batch["cases"]), generator, classes if "previous" in tensors else None
+            task.configuration,
+            len(batch["cases"]),
+            generator,
+            None if previous is None else task.plan.fed_classes(task.configuration),
         )
-        image, labels, previous = augmentation.apply(
-            parameters, tensors["image"], tensors["labels"], tensors.get("previous")
+        tensors["image"], tensors["labels"], channels = augmentation.apply(
+            parameters, tensors["image"], tensors["labels"], previous
         )
-        points = tensors.get("centres")
-        if points is not None:
-            points = augmentation.move_points(parameters, points)
-        yield _example(image, labels, previous, points, configuration)
+        for key in ("centres", "point"):
+            if key in tensors:
+                tensors[key] = _moved(parameters, tensors[key])
+        yield _example(tensors, channels, task, generator)
 
 
 def _plain(batch: Batch, task: FoldTask, device: torch.device) -> Example:
     tensors = _to_device(batch, device)
-    previous = tensors.get("previous")
+    previous, channels = tensors.get("previous"), None
     if previous is not None:
-        previous = augmentation.one_hot(previous, len(task.plan.classes))
-    return _example(tensors["image"], tensors["labels"], previous, tensors.get("centres"), task.configuration)
+        channels = augmentation.one_hot(previous, task.plan.fed_classes(task.configuration))
+    return _example(tensors, channels, task, None)
 
 
 def _example(
-    image: Tensor,
-    labels: Tensor,
+    tensors: Mapping[str, Tensor],
     previous: Tensor | None,
-    points: Tensor | None,
-    configuration: Configuration,
+    task: FoldTask,
+    generator: torch.Generator | None,
 ) -> Example:
-    """Put together what the network sees and what it is to say."""
-    channels = image if previous is None else torch.cat([image, previous], dim=1)
-    if points is None:
-        return Example(channels, labels)
-    spacing = [s for s in configuration.spacing if s is not None]
-    return Example(channels, labels, centre_targets(labels, points, spacing))
+    """Put together what the network sees and what it is to say.
+
+    Args:
+        tensors: The batch, augmented or not.
+        previous: One-hot channels that enter beside the image.
+        task: Says what is to be learnt.
+        generator: Draws which voxels are left out in training; None leaves out none.
+    """
+    configuration, labels = task.configuration, tensors["labels"]
+    channels = [tensors["image"], *([] if previous is None else [previous])]
+    if "point" in tensors:
+        channels.append(heat(tensors["point"], labels.shape[1:], _spacing(configuration)).unsqueeze(1))
+    extra = None
+    if configuration.centres:
+        extra = centre_targets(labels, tensors["centres"], _spacing(configuration))
+    elif "whole" in tensors:
+        extra = _where(labels > 0, tensors["whole"])
+    if configuration.target == "foreground":
+        labels = foreground_labels(labels, task.plan.vertebra_channels)
+    elif configuration.target == "centroids":
+        labels = ball_labels(labels, tensors["centres"], [s or 1.0 for s in configuration.spacing])
+    if configuration.schedule.balance == "undersampled" and generator is not None:
+        labels = undersampled(labels, configuration.schedule.near_background, generator)
+    return Example(torch.cat(channels, dim=1), labels, extra)
+
+
+def _moved(parameters: augmentation.Parameters, points: Tensor) -> Tensor:
+    """Points (b, n, 3), moved along the network's axes; what lies across a 2D network's slice stays."""
+    axes = len(parameters.patch)
+    moved = augmentation.move_points(parameters, points[..., -axes:])
+    return torch.cat([points[..., :-axes], moved], dim=-1)
+
+
+def _where(mask: Tensor, values: Tensor) -> Tensor:
+    """One value per sample (b,) on the voxels of a mask (b, *patch), NaN elsewhere, (b, 1, *patch)."""
+    per_sample = values.view(-1, *[1] * (mask.ndim - 1))
+    return torch.where(mask, per_sample, torch.nan).unsqueeze(1)
+
+
+def _cut_out(images: Tensor, size: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """Patches (wanted, c, size, ..., size) from anywhere in images (b, c, *patch)."""
+    spatial = images.shape[2:]
+    sample = torch.randint(len(images), (wanted,), generator=generator).tolist()
+    starts = [torch.randint(n - size + 1, (wanted,), generator=generator).tolist() for n in spatial]
+    cuts = [tuple(slice(a, a + size) for a in corner) for corner in zip(*starts, strict=True)]
+    return torch.stack([images[(b, slice(None), *cut)] for b, cut in zip(sample, cuts, strict=True)])
+
+
+def _spacing(configuration: Configuration) -> list[float]:
+    return [s for s in configuration.spacing[-configuration.dimensions :] if s is not None]
+
+
+def _generator(task: FoldTask, stream: int, step: int) -> torch.Generator:
+    seed = task.configuration.schedule.seed
+    return torch.Generator().manual_seed(_mix(seed, task.fold, stream, step))
 
 
 def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:

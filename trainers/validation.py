@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from autospine.core.located import Findings
 from autospine.core.run import FoldTask
 from autospine.inference.export import export_labels
-from autospine.inference.prediction import Prediction
-from autospine.inference.sliding_window import predict_outputs
-from autospine.inference.stages import with_previous
+from autospine.inference.stages import NOTHING, Handover, predict_stage
 from autospine.io import documents
 from autospine.io.images import write_image
 from autospine.io.store import load_array
@@ -38,17 +37,32 @@ def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torc
         started = time.monotonic()
         case = open_case(task.data, identifier)
         image = np.asarray(case.image[...], dtype=np.float32)
-        if task.previous is not None:
-            previous = load_array(task.previous / f"{identifier}.b2nd")
-            image = with_previous(image, previous, len(task.plan.classes))
         with autocast(device, precision):
-            outputs = predict_outputs([network], image, task.configuration, device)
-        prediction = Prediction.of(outputs, case.trace, len(task.plan.classes))
+            prediction = predict_stage(
+                [network],
+                image,
+                case.trace,
+                task.configuration,
+                task.plan,
+                _handover(task, identifier),
+                device=device,
+            )
         prediction.save(folder / identifier)
         labels = export_labels([prediction], task.plan.classes)
         if not task.configuration.schedule.deterministic:
             _record_seconds(folder / "seconds.json", identifier, time.monotonic() - started)
         write_image(mask, labels, case.trace.grid)
+
+
+def _handover(task: FoldTask, identifier: str) -> Handover:
+    """What the previous stage has left for a case."""
+    if task.previous is None:
+        return NOTHING
+    fed, told = task.configuration.fed, task.configuration.view == "vertebrae"
+    return Handover(
+        load_array(task.previous / f"{identifier}.b2nd") if fed else None,
+        documents.load(task.previous / f"{identifier}.json", Findings).vertebrae if told else (),
+    )
 
 
 def _record_seconds(path: Path, identifier: str, seconds: float) -> None:

@@ -87,6 +87,7 @@ def draw_parameters(
     a = configuration.schedule.augmentation
     draw = _Draw(generator)
     b, c, d = batch_size, len(configuration.padding), configuration.dimensions
+    slices = 2 * configuration.context + 1  # neighbouring slices change alike
     moved, matrix = _spatial(configuration, b, draw)
     per_channel = a.per_channel_probability
     noise = draw.chance((b,), a.noise_probability) * draw.uniform((b,), a.noise)
@@ -101,17 +102,17 @@ def draw_parameters(
         zoom[..., 0] = 1
     return Parameters(
         configuration.patch,
-        configuration.padding,
+        configuration.padding * slices,
         moved,
         matrix,
         noise,
         noise_seed,
-        blur,
-        brightness,
-        contrast,
-        zoom,
-        inverted_gamma=draw.factors(b, c, a.inverted_gamma_probability, a.gamma),
-        gamma=draw.factors(b, c, a.gamma_probability, a.gamma),
+        blur.repeat(1, slices, 1),
+        brightness.repeat(1, slices),
+        contrast.repeat(1, slices),
+        zoom.repeat(1, slices, 1),
+        inverted_gamma=draw.factors(b, c, a.inverted_gamma_probability, a.gamma).repeat(1, slices),
+        gamma=draw.factors(b, c, a.gamma_probability, a.gamma).repeat(1, slices),
         mirror=draw.chance((b, d), a.mirror_probability) & _listed(configuration.mirror_axes, d),
         cascade=None if classes is None else _cascade(a, b, classes - 1, draw),
     )

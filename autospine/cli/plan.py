@@ -16,6 +16,7 @@ def plan(
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     planner: str = "spine",
+    configurations: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     device: str = "auto",
     gpu_memory: float | None = None,
     step_seconds: float = 0.5,
@@ -30,41 +31,48 @@ def plan(
         source: fingerprint.json, or the run folder that holds it.
         output: File to write; plan.json beside the fingerprint by default.
         planner: A planner's name (see --list), or your own as ./file.py:function.
+        configurations: Plan only these, the planner's own or systems, e.g. 3d_fullres caeb7_unet:variant=b3.
         device: Where the networks will run: auto, cpu, cuda or cuda:1.
         gpu_memory: GB of GPU memory to plan for; the planner's reference by default.
         step_seconds: On a CPU, how long a training step may take.
-        list_plugins: List the planners and networks there are, and do nothing else.
+        list_plugins: List the planners, systems and networks there are, with what they would cost for the
+            fingerprint (or for a usual data set), and do nothing else.
         force: Replace another plan.
         quiet: Print nothing.
         json: Print the plan as JSON.
     """
     from dataclasses import replace
 
+    from autospine.cli.catalogue import catalogue
     from autospine.cli.console import say, say_json
     from autospine.cli.documents import replaceable
     from autospine.core.cost import cost_table
     from autospine.core.errors import UsageError
     from autospine.core.fingerprint import Fingerprint
+    from autospine.core.nominal import nominal_fingerprint
     from autospine.hardware import choose_device, measure_budget
     from autospine.io import documents
-    from autospine.registry import find, names
+    from autospine.networks.measuring import size_of
+    from autospine.planning import PlanOptions, plan_for
 
-    if list_plugins:
-        say(f"planners: {', '.join(names('planners'))}\nnetworks: {', '.join(names('networks'))}")
-        return 0
-    if source is None:
-        raise UsageError("No fingerprint is given.", remedy="Name fingerprint.json or its run folder.")
-    path = source / "fingerprint.json" if source.is_dir() else source
-    fingerprint = documents.load(path, Fingerprint)
+    path = source / "fingerprint.json" if source is not None and source.is_dir() else source
     budget = replace(measure_budget(choose_device(device), gpu_memory), step_seconds=step_seconds)
-    made: Plan = find("planners", planner)(fingerprint, budget)
+    if list_plugins:
+        known = nominal_fingerprint() if path is None else documents.load(path, Fingerprint)
+        say(catalogue(plan_for(known, PlanOptions(planner, budget)), known))
+        return 0
+    if path is None:
+        raise UsageError("No fingerprint is given.", remedy="Name fingerprint.json or its run folder.")
+    fingerprint = documents.load(path, Fingerprint)
+    made = plan_for(fingerprint, PlanOptions(planner, budget, configurations))
     target = output or path.with_name("plan.json")
     replaceable(target, documents.to_json(made), force=force)
     documents.save(target, made)
     if json:
         say_json(made)
     elif not quiet:
-        say(f"{_configurations(made)}\n\n{_reasons(made)}\n\n{cost_table(made, fingerprint, 1)}\n\n{target}")
+        cost = cost_table(made, fingerprint, 1, size_of)
+        say(f"{_configurations(made)}\n\n{_reasons(made)}\n\n{cost}\n\n{target}")
     return 0
 
 

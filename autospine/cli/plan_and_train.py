@@ -34,7 +34,8 @@ def plan_and_train(
         dataset: Folder of a converted (or any nnU-Net v2 raw) data set.
         output: Run folder; made if need be, resumed if it is there.
         planner: A planner's name (autospine plan --list), or your own as ./file.py:function.
-        configurations: Train only these, e.g. 2d 3d_fullres; a cascade brings its previous stage.
+        configurations: Train only these: the planner's own, e.g. 2d 3d_fullres, and systems with or without
+            options, e.g. segnet caeb7_unet:variant=b3 (autospine plan --list); a stage brings the one before.
         folds: Train only these folds, e.g. 0 1.
         split: Number of folds of the cross-validation.
         device: auto, cpu, cuda or cuda:1.
@@ -54,8 +55,9 @@ def plan_and_train(
     from autospine.core.errors import UsageError
     from autospine.core.plan import Configuration
     from autospine.hardware import choose_device, measure_budget
-    from autospine.pipeline import PlanOptions, Run, TrainingOptions
+    from autospine.pipeline import Run, TrainingOptions
     from autospine.pipeline import plan_and_train as run_all
+    from autospine.planning import PlanOptions
     from autospine.reporting import Reporter
 
     def adapt(configuration: Configuration) -> Configuration:

@@ -17,7 +17,8 @@ def predict(
     folds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
     device: str = "auto",
     mirror: bool = True,
-    naming: Literal["auto", "sequence", "argmax"] = "auto",
+    naming: Literal["auto", "sequence", "argmax", "clusters"] = "auto",
+    anchor: str | None = None,
     partial: Literal["auto", "keep", "drop"] = "auto",
     save_probabilities: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -34,7 +35,10 @@ def predict(
         folds: Use these folds instead of all.
         device: auto, cpu, cuda or cuda:1.
         mirror: Average over the mirrorings the plan permits; slower, usually a little better.
-        naming: sequence names the whole column at once, argmax each voxel; auto as cross-validation chose.
+        naming: sequence names the whole column at once, argmax each voxel, clusters by an anchor; auto as
+            cross-validation chose.
+        anchor: For clusters, the first vertebra's name (T12) or the last one's (last=L5) in every scan, or a
+            .csv table with the columns scan and anchor; without it vertebrae are numbered, not named.
         partial: Keep or drop vertebrae that the upper or lower border cuts; auto as the training data do.
         save_probabilities: Keep logits at model resolution as well, for autospine ensemble.
         force: Predict scans again that have a mask in the output folder.
@@ -42,10 +46,12 @@ def predict(
         json: Print the report as JSON.
     """
     from autospine.cli.console import say, say_json
+    from autospine.core.anchor import NO_ANCHORS
     from autospine.core.run import RunFolder
     from autospine.hardware import choose_device
     from autospine.inference.folder import predict_folder
     from autospine.inference.predictor import Predictor
+    from autospine.io.anchors import read_anchors
     from autospine.io.scans import find_scans
     from autospine.reporting import Reporter
 
@@ -64,6 +70,7 @@ def predict(
         scans,
         output,
         Reporter(quiet=quiet),
+        anchors=NO_ANCHORS if anchor is None else read_anchors(anchor),
         force=force,
         save_probabilities=save_probabilities,
     )
@@ -76,7 +83,7 @@ def predict(
         elif scan.seconds is None:
             say(f"{scan.name}: there already (--force predicts it again)")
         else:
-            say(f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds / max(1, scan.slices):.3f} s a slice")
+            say(f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds_per_slice:.3f} s a slice")
         for doubt in scan.doubts:
             say(f"  look again: {doubt}")
     return 3 if report.failed else 0

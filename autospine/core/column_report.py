@@ -8,8 +8,8 @@ from typing import Literal
 
 from autospine.core.geometry import Triple
 
-#: How names are decided: voxel by voxel, or for the column as a whole.
-Decoding = Literal["argmax", "sequence"]
+#: How names are decided: voxel by voxel, for the column as a whole, or by clustering and an anchor.
+Decoding = Literal["argmax", "sequence", "clusters"]
 #: What becomes of vertebrae that the border of the field of view cuts.
 Partial = Literal["keep", "drop"]
 
@@ -48,6 +48,7 @@ class ColumnReport:
         shifted_up: Probability that every vertebra is truly the level above the one it is called.
         shifted_down: Likewise, the level below.
         doubts: Why a person should look again, in words; empty when nothing is doubtful.
+        named: Whether names are names; else vertebrae are only numbered, from head to foot.
         version: Of this document's layout.
     """
 
@@ -57,4 +58,5 @@ class ColumnReport:
     shifted_up: float | None = None
     shifted_down: float | None = None
     doubts: tuple[str, ...] = ()
+    named: bool = True
     version: int = 1

@@ -7,14 +7,17 @@ stands beside them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from autospine.core.fingerprint import Fingerprint
-from autospine.core.network_size import family, feature_maps, multiply_adds, parameters
+from autospine.core.network_size import Size, family, unet_size
 from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
 from autospine.core.table import duration, number, table
+
+#: Counts what a network takes for one patch: ``(spec, patch, channels, outputs)``.
+SizeOf = Callable[[NetworkSpec, Sequence[int], int, int], Size]
 
 #: Seconds of one CPU core per training step: for loading, augmentation and loss; for 10^6 values of
 #: feature maps (memory traffic of normalisation and activation); and for 10^9 multiply-adds of the
@@ -65,18 +68,28 @@ class Cost:
     disk_gb: float
 
 
-def estimate(plan: Plan, configuration: Configuration, fingerprint: Fingerprint) -> Cost:
-    """Cost of one fold of ``configuration``."""
+def estimate(
+    plan: Plan, configuration: Configuration, fingerprint: Fingerprint, size_of: SizeOf = unet_size
+) -> Cost:
+    """Cost of one fold of ``configuration``.
+
+    Args:
+        plan: Of the configuration.
+        configuration: What to train.
+        fingerprint: Of the data set.
+        size_of: Counts a network; the default takes all for plain or residual U-Nets.
+    """
     channels, outputs = plan.input_channels(configuration), plan.output_channels(configuration)
     network, patch, schedule = configuration.network, configuration.patch, configuration.schedule
-    seconds = step_seconds(network, patch, channels, outputs, configuration.batch_size, plan.budget)
+    size = size_of(network, patch, channels, outputs)
+    seconds = seconds_for(size, configuration.batch_size, plan.budget)
     # A validation step is a forward pass, a third of the work.
     steps = schedule.epochs * (schedule.steps + schedule.validation_steps / 3)
-    maps = feature_maps(network, patch, outputs, all_heads=True) * configuration.batch_size
+    maps = size.feature_maps * configuration.batch_size
     voxels = math.prod(configuration.median_shape) * len(fingerprint.cases)
     bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * outputs
     return Cost(
-        parameters=parameters(network, channels, outputs),
+        parameters=size.parameters,
         steps=schedule.epochs * schedule.steps,
         step_seconds=seconds,
         training_hours=steps * seconds / 3600,
@@ -85,10 +98,17 @@ def estimate(plan: Plan, configuration: Configuration, fingerprint: Fingerprint)
     )
 
 
-def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int) -> str:
-    """The cost of training ``folds`` folds of every configuration, as lines of text."""
+def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int, size_of: SizeOf = unet_size) -> str:
+    """The cost of training ``folds`` folds of every configuration, as lines of text.
+
+    Args:
+        plan: What to train.
+        fingerprint: Of the data set.
+        folds: Number of folds.
+        size_of: Counts a network; the default takes all for plain or residual U-Nets.
+    """
     header = ("configuration", "parameters", "steps", "s/step", "time/fold", "GB memory", "GB disk")
-    costs = [estimate(plan, configuration, fingerprint) for configuration in plan.configurations]
+    costs = [estimate(plan, configuration, fingerprint, size_of) for configuration in plan.configurations]
     rows = [
         (
             configuration.name,
@@ -111,11 +131,16 @@ def cost_table(plan: Plan, fingerprint: Fingerprint, folds: int) -> str:
 def step_seconds(
     network: NetworkSpec, patch: Sequence[int], channels: int, outputs: int, batch: int, budget: Budget
 ) -> float:
-    """Seconds of one training step, forward and backward pass."""
-    work = multiply_adds(network, patch, channels, outputs) * batch
+    """Seconds of one training step of a U-Net, forward and backward pass."""
+    return seconds_for(unet_size(network, patch, channels, outputs), batch, budget)
+
+
+def seconds_for(size: Size, batch: int, budget: Budget) -> float:
+    """Seconds of one training step with a batch of ``batch`` patches of a network of some size."""
+    work = size.multiply_adds * batch
     if budget.device == "cuda":
         return work * _FLOPS_PER_MULTIPLY_ADD / _GPU_FLOPS
-    maps = feature_maps(network, patch, outputs, all_heads=True) * batch
+    maps = size.feature_maps * batch
     traffic = maps / 1e6 * _CPU_SECONDS_PER_MEGA_MAPS
     arithmetic = work / 1e9 * _CPU_SECONDS_PER_GIGA_MULTIPLY_ADDS
     return (_CPU_SECONDS_PER_STEP + traffic + arithmetic) / budget.cores

@@ -6,8 +6,8 @@ default is this project's choice, and a correction is a change of an option.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from autospine.core.errors import UsageError
@@ -22,7 +22,7 @@ class UnbalancedOptions:
 
     Args:
         decoder_width: Features of a decoder stage as a share of the encoder's.
-        residual: Whether encoder stages are stacks of residual blocks.
+        residual: Whether pairs of an encoder stage's convolutions, after its first, have an addition around.
         attention: Channel attention on the skip connections.
     """
 
@@ -128,32 +128,64 @@ def options_of(spec: NetworkSpec, kind: type[Options]) -> Options:
     Raises:
         UsageError: It names an option that this kind of network lacks, or gives it an impossible value.
     """
-    return with_options(kind(), spec.options, spec.name)
+    hints, defaults = get_type_hints(kind), asdict(kind())  # type: ignore[call-overload]
+    for name, value in spec.options.items():
+        if name not in hints:
+            raise _unknown(name, list(hints), spec.name)
+        defaults[name] = _checked(f"{spec.name}'s option {name}", value, hints[name])
+    return kind(**defaults)
 
 
-def with_options(defaults: Options, given: Mapping[str, OptionValue], network: str) -> Options:
-    """``defaults`` with the given options replaced.
+def options_of_text(groups: Sequence[Any], given: Mapping[str, str], owner: str) -> tuple[Any, ...]:
+    """Groups of options (dataclasses, or None) with those replaced that are given as text.
+
+    Lists of numbers are written with slashes, as in ``1/2/4``.
+
+    Args:
+        groups: With their defaults.
+        given: Text by name; each name belongs to one of the groups.
+        owner: Whose options they are.
 
     Raises:
         UsageError: There is no such option, or its value is impossible.
     """
-    kind: Any = type(defaults)
-    hints = get_type_hints(kind)
-    unknown = sorted(set(given) - set(hints))
-    if unknown:
-        raise UsageError(
-            f"{network} has no option {unknown[0]!r}.", remedy=f"Choose from: {', '.join(hints) or 'none'}."
-        )
-    values = {item.name: getattr(defaults, item.name) for item in fields(kind)}
-    for name, value in given.items():
-        values[name] = _checked(f"{network}'s option {name}", value, hints[name])
-    result: Options = kind(**values)
-    return result
+    hints = [get_type_hints(type(group)) if group is not None else {} for group in groups]
+    known = [name for group in hints for name in group]
+    for name in given:
+        if name not in known:
+            raise _unknown(name, known, owner)
+    return tuple(
+        group if group is None else replace(group, **_parsed(given, kinds, owner))
+        for group, kinds in zip(groups, hints, strict=True)
+    )
 
 
-def as_options(options: Any) -> dict[str, OptionValue]:
-    """Options as they stand in a specification."""
-    return asdict(options)
+def _parsed(given: Mapping[str, str], hints: Mapping[str, Any], owner: str) -> dict[str, OptionValue]:
+    return {
+        name: _checked(f"{owner}'s option {name}", _read(text, hints[name]), hints[name])
+        for name, text in given.items()
+        if name in hints
+    }
+
+
+def _read(text: str, hint: Any) -> OptionValue:
+    """A value of the kind that is asked for; the text itself where it is none."""
+    try:
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if hint == tuple[int, ...]:
+            return tuple(int(part) for part in text.split("/"))
+        if hint in (int, float):
+            return int(text) if hint is int else float(text)
+    except (KeyError, ValueError):
+        pass
+    return text
+
+
+def _unknown(name: str, known: Sequence[str], owner: str) -> UsageError:
+    return UsageError(
+        f"{owner} has no option {name!r}.", remedy=f"Choose from: {', '.join(known) or 'none'}."
+    )
 
 
 def _checked(what: str, value: OptionValue, hint: Any) -> OptionValue:
@@ -169,4 +201,5 @@ def _checked(what: str, value: OptionValue, hint: Any) -> OptionValue:
             return value
     elif type(value) is hint:
         return value
-    raise UsageError(f"{what} is {value!r}.", remedy=f"Give it a value of the type {hint}.")
+    kind = "numbers, as 1/2/4" if hint == tuple[int, ...] else hint.__name__
+    raise UsageError(f"{what} is {value!r}.", remedy=f"Give it a value of the kind {kind}.")

@@ -22,6 +22,30 @@ class _Layer:
     extras: int
 
 
+@dataclass(frozen=True)
+class Size:
+    """What a network takes for one patch.
+
+    Args:
+        parameters: Trainable ones.
+        feature_maps: Values that its convolutions put out, all heads included.
+        multiply_adds: Of one forward pass, all heads included.
+    """
+
+    parameters: int
+    feature_maps: int
+    multiply_adds: int
+
+
+def unet_size(network: NetworkSpec, patch: Sequence[int], channels: int, outputs: int) -> Size:
+    """Size of a plain or residual U-Net; ``networks.measuring.size_of`` knows those of others."""
+    return Size(
+        parameters(network, channels, outputs),
+        feature_maps(network, patch, outputs, all_heads=True),
+        multiply_adds(network, patch, channels, outputs),
+    )
+
+
 def family(network: NetworkSpec) -> str:
     """``"residual_unet"`` or ``"plain_unet"``; networks of other people count as plain."""
     return "residual_unet" if network.name == "residual_unet" else "plain_unet"

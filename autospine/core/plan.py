@@ -193,7 +193,7 @@ class Schedule:
         dice_weight: Weight of the Dice term.
         cross_entropy_weight: Weight of the cross-entropy term.
         dice_smooth: Added to numerator and denominator of the Dice term.
-        centre_weight: Final weight of the terms for the bodies' centres, where these are learnt; it rises
+        centre_weight: Final weight of the terms for what is learnt beside classes (bodies' centres); it rises
             with the square of the progress, because early on it crowds the names out of the trunk.
         precision: Arithmetic of the forward pass; ``"auto"`` takes the best the device has.
         compile: ``"auto"`` compiles the network where that helps.
@@ -387,8 +387,13 @@ class Plan:
         vertebra is meant, or which have been dealt with.
         """
         image = len(configuration.normalisation) * (2 * configuration.context + 1)
-        fed = {"classes": len(self.classes) - 1, "foreground": 1, "none": 0}[configuration.feed]
-        return image + (fed if configuration.fed else 0) + (configuration.view != "windows")
+        fed = self.fed_classes(configuration) - 1 if configuration.fed else 0
+        return image + fed + (configuration.view != "windows")
+
+    def fed_classes(self, configuration: Configuration) -> int:
+        """Classes, background included, of the maps that enter the network as one-hot channels."""
+        every = configuration.fed and configuration.feed == "classes"
+        return len(self.classes) if every else 2
 
     def output_channels(self, configuration: Configuration) -> int:
         """Channels the configuration's network gives: its classes, and what else it learns behind them."""

@@ -53,7 +53,7 @@ class RunFolder:
         return self.root / "preprocessed" / preprocessing_source(plan, configuration).name
 
     def previous(self, configuration: Configuration) -> Path:
-        """Folder of a previous stage's out-of-fold class maps on this configuration's grid."""
+        """Folder of what this configuration takes over from the out-of-fold predictions of the one before."""
         return self.root / "preprocessed" / f"{configuration.name}_previous"
 
     def model(self, configuration: str, fold: int) -> Path:
@@ -108,4 +108,6 @@ def preprocessing_source(plan: Plan, configuration: Configuration) -> Configurat
 
 
 def _preprocessing(c: Configuration) -> tuple[object, ...]:
-    return c.axes, c.spacing, c.crop, c.normalisation, c.image_order, c.separate_axis_ratio
+    # What is cropped to the spine depends on who found it.
+    finder = c.previous_stage if c.crop == "spine" else None
+    return c.axes, c.spacing, c.crop, finder, c.normalisation, c.image_order, c.separate_axis_ratio

@@ -71,9 +71,9 @@ def post_processed(decoded: Decoded, choice: PostProcessing, grid: Grid) -> Deco
 
 
 def can_name_columns(ensemble: Ensemble, plan: Plan) -> bool:
-    """Whether a member has learnt where vertebrae are, and the plan knows columns."""
-    centred = (plan.configuration(member.configuration).centres for member in ensemble.members)
-    return plan.column is not None and any(centred)
+    """Whether a member tells where vertebrae are, and the plan knows columns."""
+    located = (plan.configuration(member.configuration).locates for member in ensemble.members)
+    return plan.column is not None and any(located)
 
 
 def decode_argmax(members: Sequence[Prediction], weights: Sequence[float], plan: Plan) -> Decoded:

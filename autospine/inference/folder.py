@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from autospine.core.anchor import NO_ANCHORS, Anchor, Anchors
 from autospine.core.errors import AutospineError, StorageError
 from autospine.inference.predictor import Predictor
 from autospine.io.checks import check_image
@@ -30,6 +31,7 @@ class ScanReport:
         source: Its file.
         seconds: From reading to writing; None when nothing was done.
         slices: Slices along the file's third axis.
+        seconds_per_slice: The one by the other.
         error: Why there is no prediction; empty otherwise.
         doubts: Why a person should look at the names again.
     """
@@ -38,15 +40,24 @@ class ScanReport:
     source: str
     seconds: float | None
     slices: int = 0
+    seconds_per_slice: float | None = None
     error: str = ""
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What became of all scans; written as ``prediction_report.json`` beside the masks."""
+    """What became of all scans; written as ``prediction_report.json`` beside the masks.
+
+    Args:
+        scans: One entry each.
+        device: Where the networks ran.
+        threads: Of the processor.
+    """
 
     scans: tuple[ScanReport, ...]
+    device: str = ""
+    threads: int = 0
 
     @property
     def failed(self) -> tuple[ScanReport, ...]:
@@ -60,6 +71,7 @@ def predict_folder(
     target: Path,
     reporter: Reporter,
     *,
+    anchors: Anchors = NO_ANCHORS,
     force: bool = False,
     save_probabilities: bool = False,
 ) -> FolderReport:
@@ -72,6 +84,7 @@ def predict_folder(
         scans: What to predict.
         target: Folder of the masks.
         reporter: Where progress is told.
+        anchors: Known vertebrae, where names are decided by clustering.
         force: Predict scans again whose mask is there already.
         save_probabilities: Keep each configuration's logits at model resolution, in
             ``target/probabilities/CONFIGURATION/NAME``, for ``autospine ensemble``.
@@ -91,20 +104,22 @@ def predict_folder(
                 )
             else:
                 probabilities = target / "probabilities" if save_probabilities else None
-                reports.append(_predict_file(predictor, scan, mask, probabilities))
+                reports.append(_predict_file(predictor, scan, mask, probabilities, anchors.of(scan.name)))
             advance(scan.name)
-    report = FolderReport(tuple(reports))
+    report = FolderReport(tuple(reports), device_name(predictor.device), torch.get_num_threads())
     save(target / "prediction_report.json", report)
     return report
 
 
-def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilities: Path | None) -> ScanReport:
+def _predict_file(
+    predictor: Predictor, scan: ScanFile, mask: Path, probabilities: Path | None, anchor: Anchor | None
+) -> ScanReport:
     started = time.monotonic()
     try:
         volume = read_image(scan.path)
         check_image(volume, scan.path)
         members = predictor.predict_members(volume)
-        decoded = predictor.merge(members)
+        decoded = predictor.merge(members, anchor)
     except StorageError:
         raise
     except AutospineError as error:
@@ -118,5 +133,11 @@ def _predict_file(predictor: Predictor, scan: ScanFile, mask: Path, probabilitie
         shutil.copyfile(predictor.folder.plan, probabilities / configuration / "plan.json")
     save(report_path(mask.parent, scan.name), decoded.column)
     write_image(mask, decoded.labels, volume.grid)
-    seconds, doubts = round(time.monotonic() - started, 2), decoded.column.doubts
-    return ScanReport(scan.name, str(scan.path), seconds, volume.grid.shape[0], doubts=doubts)
+    seconds, slices = round(time.monotonic() - started, 2), volume.grid.shape[0]
+    pace = round(seconds / max(slices, 1), 4)
+    return ScanReport(scan.name, str(scan.path), seconds, slices, pace, doubts=decoded.column.doubts)
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: a GPU's name, or ``"cpu"``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -18,6 +18,8 @@ from autospine.io.store import load_array, save_array
 from autospine.targets import VECTOR_UNIT
 
 _CENTRES: Final = "_centres.b2nd"
+#: A logit this far below the others is as good as never.
+_CERTAIN: Final = 1000.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,28 @@ class Prediction:
         others = [channel for channel in range(len(self.logits)) if channel not in channels]
         joint = highest + np.log(odds)
         return Prediction(np.concatenate([self.logits[others], joint[None]]), self.trace, self.centres)
+
+    def spread_over(self, channels: Sequence[int], classes: int) -> Prediction:
+        """A prediction of vertebra or not as one of ``classes`` channels that prefers no name.
+
+        The probability of being a vertebra is shared out evenly, so that nothing is said about names and
+        ``with_one_channel_for`` gives it back whole.
+
+        Args:
+            channels: Those that are vertebrae.
+            classes: Number of channels, background included.
+        """
+        background, foreground = self.logits.astype(np.float32)
+        spread = np.full((classes, *self.trace.shape), -_CERTAIN, dtype=np.float16)
+        spread[0] = to_half(background)
+        spread[list(channels)] = to_half(foreground - np.float32(np.log(len(channels))))
+        return Prediction(spread, self.trace, self.centres)
+
+    def foreground_map(self, channels: Sequence[int]) -> NDArray[np.bool_]:
+        """Which voxels are more likely one of ``channels``, whichever, than any other class."""
+        joined = self.with_one_channel_for(channels)
+        best = joined.logits[:-1].max(axis=0)
+        return np.asarray(joined.logits[-1] > best)
 
     def class_map(self) -> NDArray[np.int8]:
         """The most probable class of each voxel, int8 of shape ``trace.shape``; ties go to the lowest."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autospine.core.anchor import Anchor
 from autospine.core.column_report import Decoding, Partial
 from autospine.core.ensemble import Ensemble, Member
 from autospine.core.errors import UsageError
+from autospine.core.located import Findings, Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
+from autospine.inference.clustering import decode_clusters
 from autospine.inference.decoding import (
     Decoded,
     can_name_columns,
@@ -25,9 +27,9 @@ from autospine.inference.decoding import (
     decode_sequence,
     post_processed,
 )
+from autospine.inference.locating import locate
 from autospine.inference.prediction import Prediction
-from autospine.inference.sliding_window import predict_outputs
-from autospine.inference.stages import with_previous
+from autospine.inference.stages import Handover, handed_map, predict_stage
 from autospine.io import documents
 from autospine.networks import build
 from autospine.precision import autocast, choose_precision
@@ -91,20 +93,24 @@ class Predictor:
             ensemble = replace(ensemble, decoding=_possible(decoding, ensemble, plan))
         for member in ensemble.members:
             _require_trained(folder, member)
-        if partial is not None and ensemble.decoding == "argmax":
+        if partial is not None and ensemble.decoding != "sequence":
             raise UsageError(
-                "Names decided voxel by voxel do not tell which vertebrae the border cuts.",
+                "Only names decided for the column as a whole tell which vertebrae the border cuts.",
                 remedy="Leave out --partial, or use --naming sequence.",
             )
         return cls(folder, plan, ensemble, torch.device(device), mirror, partial)
 
-    def predict(self, scan: Volume) -> Decoded:
+    def predict(self, scan: Volume, anchor: Anchor | None = None) -> Decoded:
         """The mask of one scan and the vertebrae in it.
 
         Args:
             scan: Intensities of shape (1, z, y, x), HU for CT, in any orientation.
+            anchor: A vertebra's name, where names are decided by clustering.
+
+        Raises:
+            UsageError: The anchor leads beyond the column's end.
         """
-        return self.merge(self.predict_members(scan))
+        return self.merge(self.predict_members(scan), anchor)
 
     @torch.inference_mode()
     def predict_members(self, scan: Volume) -> Mapping[str, Prediction]:
@@ -112,12 +118,14 @@ class Predictor:
         work = _Scan(self, scan)
         return {m.configuration: work.prediction(m.configuration, m.folds) for m in self.ensemble.members}
 
-    def merge(self, predictions: Mapping[str, Prediction]) -> Decoded:
+    def merge(self, predictions: Mapping[str, Prediction], anchor: Anchor | None = None) -> Decoded:
         """The members' outputs as one post-processed mask on the scan's own grid, and its vertebrae."""
         members = [predictions[m.configuration] for m in self.ensemble.members]
         weights = [m.weight for m in self.ensemble.members]
         if self.ensemble.decoding == "sequence":
             decoded = decode_sequence(members, weights, self.plan, self.partial)
+        elif self.ensemble.decoding == "clusters":
+            decoded = decode_clusters(members, weights, self.plan, anchor)
         else:
             decoded = decode_argmax(members, weights, self.plan)
         return post_processed(decoded, self.ensemble.post_processing, members[0].trace.grid)
@@ -146,6 +154,7 @@ class _Scan:
         self.scan = scan
         self._images: dict[str, tuple[NDArray[np.float32], Trace]] = {}
         self._predictions: dict[tuple[str, tuple[int, ...]], Prediction] = {}
+        self._found: dict[tuple[str, tuple[int, ...]], Findings] = {}
 
     def prediction(self, name: str, folds: tuple[int, ...]) -> Prediction:
         """Logits of one configuration, averaged over the folds."""
@@ -155,26 +164,47 @@ class _Scan:
 
     def _predict(self, configuration: Configuration, folds: tuple[int, ...]) -> Prediction:
         predictor = self.predictor
-        image, trace = self._image(configuration)
-        if configuration.previous_stage:
-            image = with_previous(
-                image, self._previous_class_map(configuration, folds, trace), len(predictor.plan.classes)
-            )
+        image, trace = self._image(configuration, folds)
+        before = self._handover(configuration, folds, trace)
         precision = choose_precision(configuration.schedule.precision, predictor.device)
         networks = predictor.networks(configuration, folds)
         with autocast(predictor.device, precision):
-            outputs = predict_outputs(
-                networks, image, configuration, predictor.device, mirror=predictor.mirror
+            return predict_stage(
+                networks,
+                image,
+                trace,
+                configuration,
+                predictor.plan,
+                before,
+                device=predictor.device,
+                mirror=predictor.mirror,
             )
-        return Prediction.of(outputs, trace, len(predictor.plan.classes))
 
-    def _previous_class_map(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Any:
-        assert configuration.previous_stage is not None
-        previous = self.prediction(configuration.previous_stage, folds)
-        return resample_previous(previous.class_map(), previous.trace, trace)
+    def _handover(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Handover:
+        class_map: NDArray[np.int8] | None = None
+        vertebrae: tuple[Located, ...] = ()
+        if configuration.fed:
+            previous = self.prediction(configuration.previous_stage or "", folds)
+            handed = handed_map(previous, configuration, self.predictor.plan)
+            class_map = resample_previous(handed, previous.trace, trace)
+        if configuration.view == "vertebrae":
+            vertebrae = self._findings(configuration.previous_stage or "", folds).vertebrae
+        return Handover(class_map, vertebrae)
 
-    def _image(self, configuration: Configuration) -> tuple[NDArray[np.float32], Trace]:
+    def _findings(self, name: str, folds: tuple[int, ...]) -> Findings:
+        """Where one configuration has found vertebrae."""
+        if (name, folds) not in self._found:
+            plan = self.predictor.plan
+            self._found[name, folds] = locate(self.prediction(name, folds), plan.configuration(name), plan)
+        return self._found[name, folds]
+
+    def _image(
+        self, configuration: Configuration, folds: tuple[int, ...]
+    ) -> tuple[NDArray[np.float32], Trace]:
         source = preprocessing_source(self.predictor.plan, configuration).name
+        if configuration.crop == "spine":
+            spine = self._findings(configuration.previous_stage or "", folds).spine
+            return preprocess_image(self.scan, configuration, spine)
         if source not in self._images:
             self._images[source] = preprocess_image(self.scan, configuration)
         return self._images[source]
@@ -195,7 +225,15 @@ def _ensemble(folder: RunFolder, plan: Plan, configurations: Sequence[str], fold
         plan.configuration(name)
         members.append(Member(name, tuple(folds) or folder.trained_folds(name), 1.0))
     ensemble = Ensemble(members=tuple(members))
-    return replace(ensemble, decoding="sequence" if can_name_columns(ensemble, plan) else "argmax")
+    return replace(ensemble, decoding=_usual(ensemble, plan))
+
+
+def _usual(ensemble: Ensemble, plan: Plan) -> Decoding:
+    """How configurations that were chosen by hand decide on names."""
+    if can_name_columns(ensemble, plan):
+        return "sequence"
+    naming = any(plan.configuration(member.configuration).names for member in ensemble.members)
+    return "argmax" if naming else "clusters"
 
 
 def _possible(decoding: Decoding, ensemble: Ensemble, plan: Plan) -> Decoding:

@@ -47,9 +47,8 @@ def predict_outputs(
     total: Tensor | None = None
     weights = torch.zeros(padded.shape[1:], dtype=torch.float32)
     for box in windows(padded.shape[1:], configuration.patch, overlap):
-        # A 2D configuration's window is one slice; the network takes it without the slice axis.
-        patch = padded[(slice(None), *box)].reshape(1, padded.shape[0], *configuration.patch).to(device)
-        outputs = _mean_outputs(networks, patch, flips, vectors=configuration.centres) * weight
+        patch = _network_input(padded, box, configuration).to(device)
+        outputs = mean_outputs(networks, patch, flips, vectors=configuration.centres)[0] * weight
         if total is None:
             total = _accumulator((outputs.shape[0], *padded.shape[1:]), device)
         target = total[(slice(None), *box)]
@@ -108,23 +107,57 @@ def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
-def _mean_outputs(
-    networks: Sequence[Network], patch: Tensor, flips: Sequence[tuple[int, ...]], *, vectors: bool
+def mean_outputs(
+    networks: Sequence[Network], patches: Tensor, flips: Sequence[tuple[int, ...]], *, vectors: bool = False
 ) -> Tensor:
-    """Mean over networks and mirrorings; with ``vectors``, the last channels are the components of one."""
-    axes = patch.ndim - 2
+    """Mean over networks and mirrorings.
+
+    Args:
+        networks: Each maps (b, c, *patch) to (b, channels, *patch).
+        patches: Shape (b, c, *patch).
+        flips: Dimensions to mirror, see ``mirrorings``; the empty mirroring is always among them.
+        vectors: Whether the last channels are the components of a vector.
+
+    Returns:
+        Single precision, (b, channels, *patch).
+    """
+    axes = patches.ndim - 2
     total: Tensor | None = None
     for flip in flips:
-        view = patch.flip(flip) if flip else patch
+        view = patches.flip(flip) if flip else patches
         for network in networks:
             # Sums in single precision: half precision overflows where many logits agree.
-            out = network(view)[0].float()
-            out = out.flip([axis - 1 for axis in flip]) if flip else out
+            out = network(view).float()
+            out = out.flip(flip) if flip else out
             for axis in flip if vectors else ():
-                out[axis - 2 - axes].neg_()  # what points left points right in the mirror
+                out[:, axis - 2 - axes].neg_()  # what points left points right in the mirror
             total = out if total is None else total.add_(out)
     assert total is not None, "the empty mirroring is always among the flips"
     return total / (len(flips) * len(networks))
+
+
+def _network_input(image: Tensor, box: tuple[slice, ...], configuration: Configuration) -> Tensor:
+    """A window of (c, *shape) as the network takes it, (1, channels, *patch).
+
+    A 2D configuration's window is one slice, and the network takes it without the slice axis; its neighbours
+    come as further channels of the image, but not of what a previous stage has said.
+    """
+    window = image[(slice(None), *box)]
+    if configuration.context:
+        scan = image[: len(configuration.padding)]
+        reach = range(-configuration.context, configuration.context + 1)
+        slices = [_slice(scan, box[0].start + offset, box[1:], configuration.padding) for offset in reach]
+        window = torch.cat([*slices, window[len(scan) :, 0]])
+    return window.reshape(1, -1, *configuration.patch)
+
+
+def _slice(scan: Tensor, index: int, box: tuple[slice, ...], padding: Sequence[float]) -> Tensor:
+    """Part of a slice of (c, z, y, x); outside the scan there is padding."""
+    rows, columns = box
+    if 0 <= index < scan.shape[1]:
+        return scan[:, index, rows, columns]
+    outside = scan.new_tensor(list(padding)).view(-1, 1, 1)
+    return outside.expand(-1, rows.stop - rows.start, columns.stop - columns.start)
 
 
 def _pad(image: Tensor, configuration: Configuration) -> tuple[Tensor, tuple[slice, ...]]:

@@ -1,11 +1,83 @@
-"""How one stage's prediction becomes the next stage's input."""
+"""One stage of a plan on one scan: what it takes over from the stage before, and what it predicts."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from autospine.core.located import Located
+from autospine.core.plan import Configuration, Plan
+from autospine.core.trace import Trace
+from autospine.inference.prediction import Prediction
+from autospine.inference.rois import predict_regions
+from autospine.inference.sliding_window import Network, predict_outputs
+from autospine.inference.walk import walk
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a stage takes over from the one before.
+
+    Args:
+        class_map: Channel indices of shape ``trace.shape``, where the stage is fed with them.
+        vertebrae: Where it is told to look.
+    """
+
+    class_map: NDArray[Any] | None = None
+    vertebrae: tuple[Located, ...] = ()
+
+
+NOTHING: Final = Handover()
+
+
+def predict_stage(
+    networks: Sequence[Network],
+    image: NDArray[np.float32],
+    trace: Trace,
+    configuration: Configuration,
+    plan: Plan,
+    before: Handover = NOTHING,
+    *,
+    device: torch.device,
+    mirror: bool = True,
+) -> Prediction:
+    """What the mean of several networks (the folds) says about a preprocessed scan.
+
+    Args:
+        networks: On ``device`` and in evaluation mode.
+        image: Shape (c, *trace.shape).
+        trace: From the scan to the image.
+        configuration: Whose networks they are.
+        plan: The configuration's.
+        before: From the previous stage.
+        device: Where the networks run.
+        mirror: Average over the mirrorings that the configuration permits.
+    """
+    if before.class_map is not None:
+        image = with_previous(image, before.class_map, plan.fed_classes(configuration))
+    if configuration.view == "walk":
+        return walk(networks, image, trace, configuration, plan, device)
+    if configuration.view == "vertebrae":
+        return predict_regions(
+            networks, image, before.vertebrae, trace, configuration, plan, device, mirror=mirror
+        )
+    outputs = predict_outputs(networks, image, configuration, device, mirror=mirror)
+    prediction = Prediction.of(outputs, trace, plan.target_classes(configuration))
+    if configuration.target == "foreground":
+        return prediction.spread_over(plan.vertebra_channels, len(plan.classes))
+    return prediction
+
+
+def handed_map(prediction: Prediction, configuration: Configuration, plan: Plan) -> NDArray[np.int8]:
+    """The class map of a previous stage as a configuration is fed with it, on the previous stage's grid."""
+    if configuration.feed == "classes":
+        return prediction.class_map()
+    return prediction.foreground_map(plan.vertebra_channels).astype(np.int8)
 
 
 def with_previous(image: NDArray[np.float32], class_map: NDArray[Any], classes: int) -> NDArray[np.float32]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from autospine.core.anchor import NO_ANCHORS, Anchors
 from autospine.core.column_report import Decoding
 from autospine.core.ensemble import PostProcessing
 from autospine.core.errors import DataError, GeometryError, UsageError
 from autospine.core.geometry import Grid
 from autospine.core.plan import Plan
+from autospine.inference.clustering import decode_clusters
 from autospine.inference.decoding import Decoded, decode_argmax, decode_sequence, post_processed
 from autospine.inference.prediction import Prediction
 from autospine.io import documents
@@ -66,6 +68,7 @@ def merge_folders(
     post_processing: PostProcessing = _NONE,
     decoding: Decoding | None = None,
     *,
+    anchors: Anchors = NO_ANCHORS,
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[Path, ...]:
@@ -77,6 +80,7 @@ def merge_folders(
         weights: One positive number per folder; none weighs them equally.
         post_processing: What happens to every merged mask.
         decoding: How names are decided; None names columns where a folder knows where vertebrae are.
+        anchors: Known vertebrae, where names are decided by clustering.
         force: Replace masks that are there already.
         reporter: Where progress is told; by default nowhere.
 
@@ -98,7 +102,7 @@ def merge_folders(
         raise UsageError("This mask is there already.", where=existing[0], remedy="Replace it with --force.")
     with (reporter or Reporter(quiet=True)).bar(len(targets), "merge") as advance:
         for case, target in targets.items():
-            grid, decoded = _decoded(case, stored, shares, decoding)
+            grid, decoded = _decoded(case, stored, shares, decoding, anchors)
             decoded = post_processed(decoded, post_processing, grid)
             documents.save(report_path(output, case), decoded.column)
             write_image(target, decoded.labels, grid)
@@ -107,7 +111,11 @@ def merge_folders(
 
 
 def _decoded(
-    case: str, stored: Sequence[StoredPredictions], weights: Sequence[float], decoding: Decoding | None
+    case: str,
+    stored: Sequence[StoredPredictions],
+    weights: Sequence[float],
+    decoding: Decoding | None,
+    anchors: Anchors,
 ) -> tuple[Grid, Decoded]:
     members = [Prediction.load(each.folder / case) for each in stored]
     grid = members[0].trace.grid
@@ -121,6 +129,8 @@ def _decoded(
     plan = next((each.plan for each in stored if each.plan.column is not None), stored[0].plan)
     knowing = plan.column is not None and any(member.centres is not None for member in members)
     chosen = decoding or ("sequence" if knowing else "argmax")
+    if chosen == "clusters":
+        return grid, decode_clusters(members, weights, plan, anchors.of(case))
     return grid, (decode_sequence if chosen == "sequence" else decode_argmax)(members, weights, plan)
 
 

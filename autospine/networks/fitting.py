@@ -20,5 +20,6 @@ def padded(image: Tensor, divisors: Sequence[int]) -> Tensor:
 def cropped(outputs: Tensor, size: Sequence[int]) -> Tensor:
     """Outputs (b, c, *padded) without what ``padded`` has added, (b, c, *size)."""
     for axis, n in enumerate(size, start=2):
-        outputs = outputs.narrow(axis, 0, n)
+        if outputs.shape[axis] != n:  # a cut costs a copy on the way back
+            outputs = outputs.narrow(axis, 0, n)
     return outputs

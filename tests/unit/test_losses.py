@@ -9,6 +9,7 @@ import torch
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation, Schedule
 from autospine.losses import (
     CentreLoss,
+    CompletenessLoss,
     DeepSupervisionLoss,
     DiceCrossEntropyLoss,
     build,
@@ -59,7 +60,10 @@ def test_gradient_equals_finite_differences(batch_dice):
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(-1, 3, (2, 4, 3), dtype=torch.int8)
-    assert torch.autograd.gradcheck(lambda x: _DiceCrossEntropy.apply(x, labels, 0.1, batch_dice), logits)
+    weights = torch.tensor([0.5, 3.0, 1.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: _DiceCrossEntropy.apply(x, labels, 0.1, batch_dice, weights), logits
+    )
 
 
 def test_weights_scale_the_terms(batch):
@@ -229,3 +233,31 @@ def test_centre_channels_are_weighed_beside_the_classes(centre_targets):
         both = DeepSupervisionLoss(DiceCrossEntropyLoss(), weight)(stages, labels, centre_targets)
         extra = CentreLoss()(stages[0][:, 3:], centre_targets)
         torch.testing.assert_close(both, plain + weight * extra)
+
+
+def test_class_weights_weigh_the_mean_cross_entropy(batch):
+    logits, labels = map(torch.tensor, batch)
+    weights = (0.1, 2.0, 1.0, 5.0)
+    _, found = DiceCrossEntropyLoss(class_weights=weights).terms(logits, labels)
+    expected = torch.nn.functional.cross_entropy(
+        logits.float(), labels.long(), torch.tensor(weights), ignore_index=-1
+    )
+    assert found.item() == pytest.approx(expected.item())
+
+
+def test_equal_class_weights_change_nothing(batch):
+    logits, labels = map(torch.tensor, batch)
+    assert DiceCrossEntropyLoss(class_weights=(3.0,) * 4)(logits, labels).item() == pytest.approx(
+        DiceCrossEntropyLoss()(logits, labels).item()
+    )
+
+
+def test_completeness_is_judged_on_known_voxels_alone():
+    outputs = torch.tensor([2.0, -1.0, 30.0]).view(1, 1, 3).requires_grad_()
+    targets = torch.tensor([1.0, 0.0, torch.nan]).view(1, 1, 3)
+    loss = CompletenessLoss()(outputs, targets)
+    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()
+    assert outputs.grad[0, 0, 2] == 0
+    assert CompletenessLoss()(outputs, torch.full((1, 1, 3), torch.nan)).item() == 0

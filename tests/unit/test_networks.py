@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -93,6 +95,61 @@ def test_anisotropic_strides_keep_the_shape():
     assert network(torch.randn(1, 1, 4, 16, 24)).shape == (1, 2, 4, 16, 24)
 
 
+@pytest.mark.parametrize("name", ["plain_unet", "residual_unet"])
+@pytest.mark.parametrize("size", [(9, 16), (7, 3), (9, 6, 8), (3, 5, 7), (1, 1, 1), (4, 4, 4)])
+def test_images_may_have_any_size(name, size):
+    network = networks.build(small(name, len(size)), 1, 3)
+    stages = network.forward_stages(torch.randn(1, 1, *size))
+    assert [tuple(stage.shape) for stage in stages] == [(1, 3, *size), (1, 3, *(-(-n // 2) for n in size))]
+
+
+def test_an_odd_image_is_seen_as_if_its_last_voxels_went_on():
+    network = networks.build(small("plain_unet", 2), 1, 3)
+    image = torch.randn(1, 1, 10, 13)
+    whole = torch.cat((image, image[:, :, -1:], image[:, :, -1:]), dim=2)
+    whole = torch.cat((whole, *[whole[..., -1:]] * 3), dim=3)
+    torch.testing.assert_close(network(image), network(whole)[:, :, :10, :13], rtol=0, atol=0)
+
+
+def test_an_image_that_fits_is_not_cropped():
+    outputs = networks.build(small("plain_unet", 2), 1, 3)(torch.randn(1, 1, 8, 16))
+    assert "Convolution" in outputs.grad_fn.name()
+
+
+def test_skips_are_let_go_of_before_the_stage_that_used_them_runs():
+    network = plain_unet(small("plain_unet", 2), 1, 3)
+    skips, alive = [], []
+    for stage in network.encoder[:-1]:
+        stage.register_forward_hook(lambda _module, _inputs, output: skips.append(weakref.ref(output)))
+    for stage in network.decoder:
+        stage.register_forward_pre_hook(
+            lambda _module, _inputs: alive.append([skip() is not None for skip in skips])
+        )
+    with torch.no_grad():
+        network(torch.randn(1, 1, 8, 8))
+    assert alive == [[True, False], [False, False]]
+
+
+def test_weights_keep_their_names():
+    parts = {}
+    for name in ("plain_unet", "residual_unet"):
+        keys = networks.build(small(name), 1, 3).state_dict()
+        parts[name] = sorted({key.rpartition(".")[0] for key in keys})
+    conv_and_norm = ("conv", "norm")
+    decoder = [f"decoder.{i}.{j}.{part}" for i in (0, 1) for j in (0, 1) for part in conv_and_norm]
+    rest = [f"{part}.{i}" for part in ("heads", "upsamplings") for i in (0, 1)]
+    encoder = [f"encoder.{i}.{j}.{part}" for i in (0, 1, 2) for j in (0, 1) for part in conv_and_norm]
+    assert parts["plain_unet"] == sorted(decoder + encoder + rest)
+    # One block in the decoder; a stem before the first residual block; a projection where features grow.
+    decoder = [f"decoder.{i}.0.{part}" for i in (0, 1) for part in conv_and_norm]
+    blocks = ["0.1", *(f"1.{j}" for j in range(3)), *(f"2.{j}" for j in range(4))]
+    encoder = [
+        f"encoder.{b}.{c}.{part}" for b in blocks for c in ("first", "second") for part in conv_and_norm
+    ]
+    around = [f"encoder.{where}.{part}" for where in ("0.0", "1.0.skip.1") for part in conv_and_norm]
+    assert parts["residual_unet"] == sorted(decoder + encoder + around + rest)
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 5, 7), (2, 6, 3, 4, 5)])
 def test_instance_norm_equals_pytorchs(shape):
     norm = InstanceNorm(6)
@@ -141,6 +198,9 @@ def test_autocast_trains():
         ({"decoder_blocks": (1, 1, 1)}, "3 stages"),
         ({"strides": ((1, 1), (2, 2), (2, 2))}, "axes"),
         ({"kernels": ((3, 3, 3), (2, 3, 3), (3, 3, 3))}, "odd"),
+        ({"strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))}, "stride one"),
+        ({"features": (4, 0, 8)}, "at least one"),
+        ({"encoder_blocks": (2, 0, 2)}, "at least one"),
     ],
 )
 def test_contradictory_specifications_are_refused(changes, message):
