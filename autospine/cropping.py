@@ -20,6 +20,11 @@ _MARGIN: Final = 12.0
 _FILL: Final = -1500.0
 #: Soft tissue lies about 1000 above air, whatever constant was added to the Hounsfield units.
 _TISSUE_ABOVE_AIR: Final = (750.0, 1350.0)
+#: Bone is at least this much denser than soft tissue, HU: 150 in all.
+_BONE: Final = 120.0
+#: Voxels of the coarse copy by which gaps in bone are closed, and mm kept around it.
+_CLOSING: Final = 2
+_BONE_MARGIN: Final = 20.0
 #: Parts smaller than this share of the largest one (arms, table remains) are not the body.
 _SMALL: Final = 0.2
 
@@ -48,17 +53,53 @@ def body_box(array: NDArray[Any], spacing: Triple) -> Box:
     Returns:
         The box; the whole array when no air, no body or no CT-like gap between the two is found.
     """
-    stride = tuple(max(1, round(_COARSE / s)) for s in spacing)
-    coarse = np.asarray(array[tuple(slice(None, None, n) for n in stride)], dtype=np.float32)
+    stride, coarse = _coarsened(array, spacing)
     body = _largest_parts(_opened(_tissue(coarse), _OPENING))
-    found = Box.around(body)
+    return _fine_box(Box.around(body), stride, _MARGIN, array, spacing)
+
+
+def bone_box(array: NDArray[Any], spacing: Triple) -> Box:
+    """Box around the largest connected piece of bone, with a margin of 20 mm.
+
+    Bone is found relative to soft tissue, so a constant added to the Hounsfield units does not matter.
+
+    Args:
+        array: Hounsfield units, or Hounsfield units plus a constant, shape (z, y, x).
+        spacing: mm along z, y, x.
+
+    Returns:
+        The box; the whole array when no bone is found.
+    """
+    stride, coarse = _coarsened(array, spacing)
+    scanned = coarse[coarse > _FILL]
+    dense = scanned[scanned > float(np.percentile(scanned, 0.5)) + 400.0] if scanned.size else scanned
+    if dense.size == 0:
+        return Box.whole(array.shape)
+    bone = ndimage.binary_closing(
+        np.pad(coarse > float(np.median(dense)) + _BONE, _CLOSING), iterations=_CLOSING
+    )
+    labels, count = ndimage.label(bone[(slice(_CLOSING, -_CLOSING),) * 3])
+    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else labels > 0
+    return _fine_box(Box.around(largest), stride, _BONE_MARGIN, array, spacing)
+
+
+def _coarsened(array: NDArray[Any], spacing: Triple) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    """Every n-th voxel along each axis, and those steps."""
+    stride = tuple(max(1, round(_COARSE / s)) for s in spacing)
+    return stride, np.asarray(array[tuple(slice(None, None, n) for n in stride)], dtype=np.float32)
+
+
+def _fine_box(
+    found: Box | None, stride: tuple[int, ...], margin: float, array: NDArray[Any], spacing: Triple
+) -> Box:
+    """A coarse box on the array itself, with a margin in mm; the whole array for none."""
     if found is None:
         return Box.whole(array.shape)
     fine = Box(
         tuple(a * n for a, n in zip(found.start, stride, strict=True)),
         tuple(b * n for b, n in zip(found.stop, stride, strict=True)),
     )
-    return fine.padded([int(np.ceil(_MARGIN / s)) for s in spacing], array.shape)
+    return fine.padded([int(np.ceil(margin / s)) for s in spacing], array.shape)
 
 
 def _tissue(coarse: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autospine.core.geometry import Box, Orientation
-from autospine.cropping import body_box, nonzero_box
+from autospine.cropping import body_box, bone_box, nonzero_box
 from autospine.io.images import read_image, read_labels
+from autospine.phantom import DEFAULT, generate
 
 SPACING = (4.0, 2.0, 2.0)
 BODY = Box((0, 30, 25), (20, 90, 105))
@@ -96,3 +99,37 @@ def test_real_scans_lose_no_vertebra(sample_data, image, mask):
     for shift in (0, 1024):
         box = body_box(canonical.array[0] + shift, canonical.grid.spacing)
         assert labels[box.slices].astype(bool).sum() == labels.astype(bool).sum()
+
+
+@pytest.fixture
+def bony_scan(scan):
+    """The trunk with a column of bone in it, and a loose piece of metal far away."""
+    scan[2:18, 60:70, 60:72] = 400
+    scan[10, 40, 30] = 2000
+    return scan
+
+
+@pytest.mark.parametrize("shift", [0, -24, 1024])
+def test_the_box_around_bone_holds_the_column_and_no_more_than_its_margin(bony_scan, shift):
+    box = bone_box(bony_scan + shift, SPACING)
+    assert (box.start[0], box.stop[0]) == (0, 20)
+    for axis, start, stop in ((1, 60, 70), (2, 60, 72)):
+        assert start - 14 <= box.start[axis] <= start - 10
+        assert stop + 10 <= box.stop[axis] <= stop + 14
+
+
+def test_without_bone_the_whole_array_is_kept(scan):
+    flat = np.minimum(scan, 40)
+    flat[flat > -200] = 40
+    assert bone_box(flat, SPACING) == Box.whole(scan.shape)
+    assert bone_box(np.full((4, 4, 4), -2000.0), SPACING) == Box.whole((4, 4, 4))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_box_around_bone_loses_no_vertebra_of_a_phantom(seed):
+    phantom = generate(replace(DEFAULT, max_voxels=400_000), seed)
+    orientation = Orientation.to_canonical(phantom.image.grid)
+    image = phantom.image.reoriented(orientation)
+    labels = orientation.apply(phantom.labels.array[0])
+    box = bone_box(image.array[0], image.grid.spacing)
+    assert (labels[box.slices] > 0).sum() > 0.99 * (labels > 0).sum()
