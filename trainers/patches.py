@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from autospine import augmentation
 from autospine.core import anatomy
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import FoldTask
+from autospine.inference.walk import WalkSettings
 from autospine.patch_reading import PatchRequest
 from autospine.sampling import Batch, CaseFiles, PatchLoader, batches
 from autospine.target_labels import ball_labels, foreground_labels, undersampled
@@ -105,6 +107,8 @@ def _loader(
         context=configuration.context,
         jitter=_jitter(configuration),
         order=_from_head_to_foot(task.plan),
+        # Training and prediction stop at the same vertebrae.
+        least=WalkSettings().least(math.prod(s or 1.0 for s in configuration.spacing)),
     )
     count = workers or schedule.workers or default_workers(torch.device(task.device))
     previous = task.previous if configuration.fed else None

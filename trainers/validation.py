@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from autospine.core.located import Findings
 from autospine.core.run import FoldTask
+from autospine.inference.clustering import export_joined
 from autospine.inference.export import export_labels
+from autospine.inference.prediction import Prediction
 from autospine.inference.stages import NOTHING, Handover, predict_stage
 from autospine.io import documents
 from autospine.io.images import write_image
@@ -48,10 +51,17 @@ def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torc
                 device=device,
             )
         prediction.save(folder / identifier)
-        labels = export_labels([prediction], task.plan.classes)
+        labels = _mask(prediction, task)
         if not task.configuration.schedule.deterministic:
             _record_seconds(folder / "seconds.json", identifier, time.monotonic() - started)
         write_image(mask, labels, case.trace.grid)
+
+
+def _mask(prediction: Prediction, task: FoldTask) -> NDArray[np.uint8]:
+    """The mask on the scan's own grid, all vertebrae as one where the network does not tell them apart."""
+    if task.configuration.target == "foreground":
+        return export_joined([prediction], [1.0], task.plan)[0]
+    return export_labels([prediction], task.plan.classes)
 
 
 def _handover(task: FoldTask, identifier: str) -> Handover:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autospine.core import anatomy
 from autospine.core.anchor import Anchor
@@ -21,7 +22,6 @@ from autospine.core.plan import Plan
 from autospine.inference.decoding import Decoded
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
-from autospine.vertebrae.kmeans_knn import names_from_anchor, separate_vertebrae
 from autospine.vertebrae.volumes import voxel_counts
 
 _UNNAMED: Final = "The vertebrae are numbered from head to foot, not named: give an anchor, as --anchor T12."
@@ -43,10 +43,9 @@ def decode_clusters(
         UsageError: The anchor leads beyond the column's end.
         DataError: A name has no label in the data set.
     """
-    kinds = [plan.classes[c] for c in range(len(plan.classes)) if c not in plan.vertebra_channels]
-    one = max(kinds) + 1
-    joined = [member.with_one_channel_for(plan.vertebra_channels) for member in members]
-    mask = export_labels(joined, [*kinds, one], weights)
+    from autospine.vertebrae.kmeans_knn import names_from_anchor, separate_vertebrae
+
+    mask, one = export_joined(members, weights, plan)
     grid = members[0].trace.grid
     found = separate_vertebrae(mask == one, grid)
     names = None if anchor is None else names_from_anchor(len(found.centres), anchor)
@@ -61,6 +60,16 @@ def decode_clusters(
     if names is None:
         report = replace(report, doubts=(_UNNAMED,))
     return Decoded(labels.astype(np.uint8), report)
+
+
+def export_joined(
+    members: Sequence[Prediction], weights: Sequence[float], plan: Plan
+) -> tuple[NDArray[np.uint8], int]:
+    """The mask on the scan's own grid with all vertebrae as one label, and that label's value."""
+    kinds = [value for channel, value in enumerate(plan.classes) if channel not in plan.vertebra_channels]
+    one = max(kinds) + 1
+    joined = [member.with_one_channel_for(plan.vertebra_channels) for member in members]
+    return export_labels(joined, [*kinds, one], weights), one
 
 
 def _values(count: int, names: Sequence[int] | None, plan: Plan) -> list[int]:

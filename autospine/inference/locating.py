@@ -31,6 +31,7 @@ _LEAST_PEAK: Final = 0.3
 _CLOSEST: Final = 9.0
 #: Radius in mm around a peak in which its place and its names are averaged.
 _RADIUS: Final = 6.0
+_ROUNDS: Final = 4
 #: Of the median gap of so many neighbours on either side, what a gap between two centres must have.
 _LEAST_GAP: Final = 0.5
 _NEIGHBOURS: Final = 2
@@ -103,15 +104,21 @@ class _Peak:
 
     @classmethod
     def at(cls, index: NDArray[np.intp], smooth: NDArray[np.float32], spacing: FloatArray) -> _Peak:
-        """The peak at a voxel; its place is the weighted mean of the voxels around it."""
-        margin = np.ceil(_RADIUS / spacing).astype(int).tolist()
-        voxel = tuple(index.tolist())
-        around = Box(voxel, tuple(i + 1 for i in voxel)).padded(margin, smooth.shape)
-        axes = np.ogrid[around.slices]
-        distance = sum(((axis - i) * s) ** 2 for axis, i, s in zip(axes, voxel, spacing, strict=True))
-        near = tuple(i + a for i, a in zip(np.nonzero(distance <= _RADIUS**2), around.start, strict=True))
-        place = np.average(np.stack(near), axis=1, weights=smooth[near])
-        return cls(np.asarray(place), float(smooth[voxel]), near)
+        """The peak at a voxel; its place is the weighted mean of the voxels around it, over and over."""
+        place = index.astype(np.float64)
+        for _ in range(_ROUNDS):
+            near = _ball(place, smooth.shape, spacing)
+            place = np.average(np.stack(near), axis=1, weights=smooth[near])
+        return cls(place, float(smooth[tuple(index)]), near)
+
+
+def _ball(centre: FloatArray, shape: Sequence[int], spacing: FloatArray) -> tuple[NDArray[np.intp], ...]:
+    """Indices of the voxels near a point, one array an axis."""
+    low = np.maximum(np.ceil(centre - _RADIUS / spacing), 0).astype(int)
+    high = np.minimum(np.floor(centre + _RADIUS / spacing) + 1, shape).astype(int)
+    axes = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    distance = sum(((axis - c) * s) ** 2 for axis, c, s in zip(axes, centre, spacing, strict=True))
+    return tuple(i + a for i, a in zip(np.nonzero(distance <= _RADIUS**2), low, strict=True))
 
 
 def _maxima(smooth: NDArray[np.float32], spacing: FloatArray) -> list[NDArray[np.intp]]:

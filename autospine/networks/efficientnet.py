@@ -13,7 +13,6 @@ published networks:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Literal
@@ -25,6 +24,7 @@ from autospine.core.efficientnet_scaling import BlockGroup, block_groups, stem_f
 from autospine.core.errors import UsageError
 from autospine.core.plan import NetworkSpec
 from autospine.networks.blocks import InstanceNorm, convolution
+from autospine.networks.fitting import padded
 
 Norm = Literal["batch", "instance"]
 
@@ -189,27 +189,32 @@ def normalisation(kind: Norm, channels: int, dimensions: int) -> nn.Module:
     return nn.BatchNorm3d(channels) if dimensions == 3 else nn.BatchNorm2d(channels)
 
 
-def check_statistics(kind: Norm, batch: int, size: Sequence[int], *, training: bool) -> None:
-    """Refuse what cannot be normalised: a single value has no deviation.
+def fitted(
+    image: Tensor, divisors: Sequence[int], scale: Sequence[int], kind: Norm, training: bool
+) -> Tensor:
+    """The image padded so that a network can divide it and normalise: one value has no deviation.
 
     Args:
+        image: (b, channels, *size).
+        divisors: What its size must be divisible by.
+        scale: How many times smaller than the image the smallest normalised feature map is.
         kind: The normalisation.
-        batch: Samples.
-        size: Of the smallest feature map that is normalised.
-        training: Whether batch normalisation uses the batch's statistics.
+        training: Whether batch normalisation takes the batch's statistics.
 
     Raises:
-        UsageError: The normalisation would see a single value per channel.
+        UsageError: Batch normalisation would see a single value per channel.
     """
-    voxels = math.prod(size)
-    if kind == "batch" and (batch * voxels > 1 or not training):
-        return
-    if kind == "instance" and voxels > 1:
-        return
-    raise UsageError(
-        f"The coarsest feature map has a single value to take {kind} statistics of.",
-        remedy="Choose a larger patch or fewer strides, or for batch statistics a larger batch.",
-    )
+    image = padded(image, divisors)
+    if any(n > s for n, s in zip(image.shape[2:], scale, strict=True)):
+        return image
+    if kind == "instance":
+        return padded(image, (2 * divisors[0], *divisors[1:]))
+    if training and image.shape[0] == 1:
+        raise UsageError(
+            "The coarsest feature map has a single value, too few for batch normalisation.",
+            remedy="Choose a larger batch or patch, fewer strides, or the option norm=instance.",
+        )
+    return image
 
 
 def _stage(

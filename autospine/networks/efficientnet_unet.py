@@ -8,6 +8,7 @@ option.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,9 @@ from autospine.core.network_options import EfficientNetOptions, options_of
 from autospine.core.plan import NetworkSpec
 from autospine.networks.attention import skip_attention
 from autospine.networks.blocks import convolution, initialise
-from autospine.networks.efficientnet import EfficientNetEncoder, Norm, check_statistics, normalisation
-from autospine.networks.fitting import cropped, padded
+from autospine.networks.efficientnet import EfficientNetEncoder, Norm, fitted, normalisation
+from autospine.networks.fitting import cropped
+from autospine.networks.unet import check_stages
 
 #: Stages of the encoder, and the image's own.
 _STAGES = 6
@@ -62,12 +64,10 @@ class EfficientNetUNet(nn.Module):
         """Outputs (b, outputs, *size) of images (b, channels, *size) of any size.
 
         Raises:
-            UsageError: The coarsest feature map has a single value to normalise.
+            UsageError: Batch normalisation would see a single value per channel.
         """
         size = x.shape[2:]
-        x = padded(x, self.divisors)
-        coarsest = [n // d for n, d in zip(x.shape[2:], self.divisors, strict=True)]
-        check_statistics(self.norm, x.shape[0], coarsest, training=self.training)
+        x = fitted(x, self.divisors, self.divisors, self.norm, self.training)
         skips = self.encoder(x)
         x = skips.pop()
         for i, (upsample, stage) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
@@ -127,23 +127,15 @@ def _convolutions(inputs: int, outputs: int, blocks: int, kernel: Sequence[int],
 
 def _check(spec: NetworkSpec, options: EfficientNetOptions) -> None:
     """Refuse a specification that a plan edited by hand may hold."""
-    features = (options.decoder[-1:] or (0,)) + stage_features(options.variant)
+    check_stages(replace(spec, encoder_blocks=(1, *spec.encoder_blocks[1:])))
+    features = (*options.decoder[-1:], *stage_features(options.variant))
     blocks = (0, *stage_blocks(options.variant))
-    axes = {len(sizes) for sizes in (*spec.kernels, *spec.strides)}
-    if {len(spec.kernels), len(spec.strides)} != {_STAGES}:
-        problem = f"An EfficientNet U-Net has {_STAGES} stages, each with a kernel and a stride."
-    elif {len(options.decoder), len(spec.decoder_blocks)} != {_STAGES - 1}:
-        problem = f"An EfficientNet U-Net has {_STAGES - 1} decoder stages, each with features and blocks."
+    if len(spec.features) != _STAGES or len(options.decoder) != _STAGES - 1:
+        problem = f"This network has {_STAGES} stages, and features for {_STAGES - 1} decoder stages."
     elif spec.features != features:
         problem = f"The features of {options.variant} with this decoder are {features}, not {spec.features}."
     elif spec.encoder_blocks != blocks:
         problem = f"The encoder blocks of {options.variant} are {blocks}, not {spec.encoder_blocks}."
-    elif axes not in ({2}, {3}):
-        problem = "Kernels and strides must all have two, or all have three axes."
-    elif any(size % 2 == 0 for kernel in spec.kernels for size in kernel):
-        problem = "Kernel sizes must be odd."
-    elif max(spec.strides[0]) > 1:
-        problem = "The first stride must be one along each axis."
     else:
         return
     raise UsageError(problem, where=spec.name, remedy="Correct the network in plan.json, or plan again.")

@@ -58,5 +58,6 @@ def _convolves(module: nn.Module) -> bool:
 def _multiply_adds(module: Any, image: Tensor, result: Tensor) -> int:
     """Of a convolution: each weight is applied once per voxel of the map it is slid over."""
     transposed = isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
-    voxels = math.prod((image if transposed else result).shape[2:])
-    return int(module.weight.numel() * voxels)
+    slid_over = image if transposed else result
+    # Slices of one patch may have been run as a batch.
+    return int(module.weight.numel() * slid_over.shape[0] * math.prod(slid_over.shape[2:]))

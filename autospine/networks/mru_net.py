@@ -2,9 +2,9 @@
 
 After Saeed et al., "An Automated Deep Learning Approach for Spine Segmentation and Vertebrae Recognition
 Using Computed Tomography Images", Diagnostics 2023, 13(16):2658, and the same group's "3D MRU-Net", Biomed.
-Signal Process. Control 2023, 86A. Both say that encoders of MobileNetV2 with residual and attention modules
-see the axial, the sagittal and the coronal slices, and that what they find is joined for a 3D U-Net's
-decoder. The rest is this project's reading:
+Signal Process. Control 2023, 86A. From their abstracts, all that we could read, we know of three encoders
+after MobileNetV2 with residual and attention modules, one each for axial, sagittal and coronal slices, whose
+features are put beside each other, and of a 3D U-Net's decoder behind them. The rest is ours:
 
 * An encoder convolves slices, and from stage to stage averages neighbouring ones as its strides have it in
   plane. So the three encoders' maps have one shape in every stage, where they are joined.
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from autospine.core.errors import UsageError
 from autospine.core.network_options import MobileOptions, options_of
 from autospine.core.plan import NetworkSpec
-from autospine.networks.blocks import ConvBlock, convolution
+from autospine.networks.blocks import NEGATIVE_SLOPE, ConvBlock, convolution
 from autospine.networks.unet import Decoder, Join, UNet, check_stages
 
 #: Along both axes of a slice.
@@ -106,7 +106,8 @@ class VolumeNorm(nn.Module):
 class SliceAttention(nn.Module):
     """Weighs the channels of each slice by what the averages of all its channels say.
 
-    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
+    Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018. The rectifier is leaky, lest the few channels
+    inside stay closed once they are.
 
     Args:
         channels: Channels that come in and go out.
@@ -118,7 +119,7 @@ class SliceAttention(nn.Module):
         self.weights = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             convolution(channels, inside, (1, 1)),
-            nn.ReLU(inplace=True),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
             convolution(inside, channels, (1, 1)),
             nn.Sigmoid(),
         )

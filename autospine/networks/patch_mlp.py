@@ -63,17 +63,18 @@ class PatchMlp(nn.Module):
     """Layers of sigmoid units over the patches of an image, and a linear head.
 
     Args:
-        layers: Hidden layers from the input to the head; the first one sees patches.
+        first: The hidden layer that sees patches.
+        others: The hidden layers after it.
         head: What turns the last layer's units into outputs.
-        stride: Distance in pixels between patches.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], head: nn.Module, stride: int) -> None:
+    def __init__(self, first: PatchLayer, others: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.patch = first.patch
+        self.stride = first.stride
+        self.layers = nn.ModuleList([first, *others])
         self.head = head
-        self.stride = stride
-        for layer in (*layers, head):
+        for layer in (*self.layers, head):
             # After Glorot and Bengio (2010). Rectifiers' larger weights would saturate sigmoid units.
             nn.init.xavier_uniform_(cast(Tensor, layer.weight).flatten(1))
             nn.init.zeros_(cast(Tensor, layer.bias))
@@ -116,8 +117,8 @@ def patch_mlp(spec: NetworkSpec, in_channels: int, outputs: int) -> PatchMlp:
     kind: Callable[..., nn.Module] = nn.Conv3d if spec.dimensions == 3 else nn.Conv2d
     first = PatchLayer(in_channels, spec.features[0], options.patch, options.stride, spec.dimensions)
     pairs = zip(spec.features[:-1], spec.features[1:], strict=True)
-    layers = [first, *(kind(before, after, 1) for before, after in pairs)]
-    return PatchMlp(layers, kind(spec.features[-1], outputs, 1), options.stride)
+    others = [kind(before, after, 1) for before, after in pairs]
+    return PatchMlp(first, others, kind(spec.features[-1], outputs, 1))
 
 
 def hidden_layers(network: nn.Module) -> list[nn.Module]:

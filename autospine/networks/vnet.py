@@ -46,6 +46,7 @@ class VStage(nn.Module):
         super().__init__()
         self.outputs = outputs
         self.repeats = -(-outputs // inputs)
+        self.thickness = kernel[0]
         self.convs = nn.Sequential(ConvBlock(inputs, outputs, kernel, activation=False))
         for _ in range(blocks - 1):
             self.convs.append(nn.ReLU(inplace=True))
@@ -54,7 +55,17 @@ class VStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, inputs, *spatial) to (b, outputs, *spatial)."""
         around = x if x.shape[1] == self.outputs else torch.cat([x] * self.repeats, 1)[:, : self.outputs]
-        return F.relu(self.convs(x) + around)
+        return F.relu(self._convolved(x) + around)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.shape[2] >= self.thickness:
+            result: Tensor = self.convs(x)
+            return result
+        # Where maps are thinner than the kernel, the gradients of weights that oneDNN 3.12 computes in
+        # bfloat16 contain uninitialised memory. The 4³ voxels that a patch of 64³ comes down to are.
+        with torch.autocast("cpu", enabled=False):
+            result = self.convs(x.float())
+        return result.to(x.dtype)
 
 
 class VNet(nn.Module):

@@ -72,8 +72,6 @@ def test_the_only_stage_is_the_output():
 def test_every_parameter_is_trained(dimensions, options):
     torch.manual_seed(0)
     network = networks.build(small(dimensions, **options), 1, 3)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
     network(torch.randn(2, 1, *(16, 16, 8)[:dimensions])).square().sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
     # Normalisation cancels the bias of the convolution before it; nothing else is without effect.
@@ -94,13 +92,11 @@ def test_kolarik_blocks_keep_the_input_beside_the_last_convolution():
 
 def test_only_the_deepest_skip_connection_takes_the_whole_output():
     network = networks.build(spec((4, 8, 16, 32), 2), 1, 2)
-    taken = [block(torch.randn(1, block.channels - n, 4, 4))[0].shape[1] for block, n in _encoder(network)]
-    # 1 + 4 + 8 channels enter the third stage beside its own 16.
-    assert taken == [4, 8, 13 + 16, 32]
-
-
-def _encoder(network):
-    return zip(network.encoder, (4, 8, 16, 32), strict=True)
+    # 1 + 4 + 8 channels enter the third stage, and stand beside its own 16.
+    assert [block.skip_channels for block in network.encoder] == [4, 8, 13 + 16, 32]
+    deepest = network.encoder[2]
+    skip, whole = deepest(torch.randn(1, 13, 4, 4))
+    assert skip is whole
 
 
 def test_densenet_blocks_grow_and_are_thinned():
@@ -145,7 +141,7 @@ def test_contradictory_specifications_are_refused():
 def test_autocast_trains(options):
     network = networks.build(small(**options), 1, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = network(torch.randn(1, 1, 8, 8, 8))
+        logits = network(torch.randn(1, 1, 16, 16, 16))
     logits.float().square().sum().backward()
     assert logits.dtype == torch.bfloat16
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())

@@ -19,7 +19,7 @@ phantoms = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(phantoms)
 
 CPU = torch.device("cpu")
-PATCH = (24, 24, 22)
+PATCH = (30, 36, 28)
 #: One that is mirrored: what a network says must be mirrored back.
 CONFIGURATION = phantoms.configuration(PATCH, view="vertebrae", previous_stage="first", mirror_axes=(0, 2))
 
@@ -58,8 +58,8 @@ def test_every_located_vertebra_is_outlined_and_keeps_its_name(axes, orientation
     made = predict_regions(
         [outlines_what_is_hottest], image_of(column), column.located, column.trace, CONFIGURATION, plan, CPU
     )
-    # Tips of processes lie outside a region or are unconnected on coarse voxels.
-    assert (made.class_map() != column.labels).sum() < 0.02 * (column.labels > 0).sum()
+    # Coarse voxels leave a few tips of processes unconnected.
+    assert (made.class_map() != column.labels).sum() < 0.01 * (column.labels > 0).sum()
     decoded = decode_sequence([made], [1.0], plan)
     assert [vertebra.label for vertebra in decoded.column.vertebrae] == list(column.world)
 

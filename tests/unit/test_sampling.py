@@ -8,16 +8,9 @@ import pytest
 from autospine.core.errors import AutospineError, TrainingError
 from autospine.core.geometry import Grid, Orientation
 from autospine.core.trace import Trace
+from autospine.patch_reading import centre_offsets, patch_start, read_patch
 from autospine.preprocessed import StoredCase, save_case
-from autospine.sampling import (
-    CaseFiles,
-    PatchLoader,
-    PatchRequest,
-    batches,
-    centre_offsets,
-    patch_start,
-    read_patch,
-)
+from autospine.sampling import CaseFiles, PatchLoader, PatchRequest, batches
 
 SHAPE = (12, 10, 8)
 REQUEST = PatchRequest(
@@ -114,6 +107,12 @@ def test_what_lies_outside_the_scan_is_padding(cases):
     assert (read_patch(case.labels, (-2, 0, 0), (4, 4, 4), 0)[:2] == 0).all()
 
 
+def test_a_patch_wholly_outside_is_padding_too(cases):
+    case = cases[0].open()
+    assert (read_patch(case.image, (20, 0, 0), (4, 4, 4), (-2.0,)) == -2).all()
+    assert (read_patch(case.labels, (0, -4, 0), (4, 4, 4), 0) == 0).all()
+
+
 def test_a_previous_stage_is_cut_out_at_the_same_place(cases, tmp_path):
     from autospine.io.store import save_array
 
@@ -151,6 +150,44 @@ def test_centres_are_counted_from_the_middle_of_the_patch(cases):
     assert np.isnan(offsets[:2]).all()
 
 
+def test_centres_of_a_flat_patch_are_counted_across_the_slice_too(cases):
+    request = PatchRequest((6, 6), (4, 4), 2, 1.0, (-2.0,), centres=3)
+    offsets = centre_offsets(cases[1].open(), (4, 2, -1), request)
+    np.testing.assert_array_equal(offsets[2], [9.5 - 4, 7.5 - 4.5, 3.0 - 1.5])
+
+
 def test_a_batch_holds_centres_only_where_asked_for(cases):
     assert "centres" not in loader(cases).batch(0)
     assert loader(cases, request=replace(REQUEST, centres=3)).batch(0)["centres"].shape == (2, 3, 3)
+
+
+def test_batches_of_regions_hold_the_point_that_is_meant(cases):
+    batch = loader(cases, request=replace(REQUEST, view="vertebrae", jitter=(1.0, 1.0, 1.0))).batch(0)
+    assert set(batch) == {"image", "labels", "point", "cases"}
+    assert batch["point"].shape == (2, 1, 3)
+    assert batch["point"].dtype == np.float32
+    assert batch["labels"].dtype == np.int8
+    assert set(np.unique(batch["labels"])) == {0, 1}
+
+
+def test_batches_of_a_walk_hold_the_memory_and_whether_the_next_is_whole(cases):
+    request = replace(REQUEST, view="walk", order=(1, 2), least=1, batch_size=8)
+    batch = loader(cases, request=request).batch(0)
+    assert set(batch) == {"image", "labels", "previous", "whole", "cases"}
+    assert batch["whole"].shape == (8,)
+    assert batch["whole"].dtype == np.float32
+    assert batch["previous"].shape == batch["labels"].shape
+    assert batch["previous"].dtype == np.int8
+
+
+def test_a_walk_cannot_be_fed_by_a_previous_stage(cases, tmp_path):
+    from autospine.io.store import save_array
+
+    save_array(tmp_path / "previous" / "first.b2nd", cases[0].open().labels[...])
+    fed = [CaseFiles(cases[0].folder, "first", tmp_path / "previous")]
+    request = replace(REQUEST, view="walk", order=(1, 2))
+    with (
+        batches(loader(fed, request=request), 0) as stream,
+        pytest.raises(AutospineError, match="feed to none"),
+    ):
+        next(stream)
