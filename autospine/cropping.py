@@ -1,4 +1,4 @@
-"""What of a scan is worth keeping: the non-zero region, or the body without table and outside air."""
+"""What of a scan is worth keeping: the non-zero region, the body without table and outside air, or bone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BONE: Final = 120.0
 #: Voxels of the coarse copy by which gaps in bone are closed, and mm kept around it.
 _CLOSING: Final = 2
 _BONE_MARGIN: Final = 20.0
-#: Parts smaller than this share of the largest one (arms, table remains) are not the body.
+#: Parts smaller than this share of the largest one (arms, table remains) are not the body or skeleton.
 _SMALL: Final = 0.2
 
 
@@ -59,9 +59,10 @@ def body_box(array: NDArray[Any], spacing: Triple) -> Box:
 
 
 def bone_box(array: NDArray[Any], spacing: Triple) -> Box:
-    """Box around the largest connected piece of bone, with a margin of 20 mm.
+    """Box around the skeleton: its largest connected piece and others of comparable size, and 20 mm more.
 
     Bone is found relative to soft tissue, so a constant added to the Hounsfield units does not matter.
+    Loose pieces of metal and small calcifications are not the skeleton.
 
     Args:
         array: Hounsfield units, or Hounsfield units plus a constant, shape (z, y, x).
@@ -70,23 +71,31 @@ def bone_box(array: NDArray[Any], spacing: Triple) -> Box:
     Returns:
         The box; the whole array when no bone is found.
     """
-    stride, coarse = _coarsened(array, spacing)
-    scanned = coarse[coarse > _FILL]
-    dense = scanned[scanned > float(np.percentile(scanned, 0.5)) + 400.0] if scanned.size else scanned
-    if dense.size == 0:
-        return Box.whole(array.shape)
-    bone = ndimage.binary_closing(
-        np.pad(coarse > float(np.median(dense)) + _BONE, _CLOSING), iterations=_CLOSING
-    )
-    labels, count = ndimage.label(bone[(slice(_CLOSING, -_CLOSING),) * 3])
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else labels > 0
-    return _fine_box(Box.around(largest), stride, _BONE_MARGIN, array, spacing)
+    stride, coarse = _coarsened(array, spacing, averaged=True)
+    level = _soft_tissue(coarse)
+    bone = ~_opened(coarse <= level + _BONE, _CLOSING)
+    # Behind a cleft that closing cannot bridge, the column goes on as another large part.
+    return _fine_box(Box.around(_largest_parts(bone)), stride, _BONE_MARGIN, array, spacing)
 
 
-def _coarsened(array: NDArray[Any], spacing: Triple) -> tuple[tuple[int, ...], NDArray[np.float32]]:
-    """Every n-th voxel along each axis, and those steps."""
+def _coarsened(
+    array: NDArray[Any], spacing: Triple, *, averaged: bool = False
+) -> tuple[tuple[int, ...], NDArray[np.float32]]:
+    """A copy with about 4 mm voxels, and how many voxels of the array each of them spans along each axis.
+
+    Each is the first voxel of its block, which keeps values as they are; or the block's mean, which keeps
+    noise from passing for bone.
+    """
     stride = tuple(max(1, round(_COARSE / s)) for s in spacing)
-    return stride, np.asarray(array[tuple(slice(None, None, n) for n in stride)], dtype=np.float32)
+    if not averaged:
+        return stride, np.asarray(array[tuple(slice(None, None, n) for n in stride)], dtype=np.float32)
+    means: NDArray[Any] = array
+    for axis, n in enumerate(stride):
+        starts = np.arange(0, array.shape[axis], n)
+        counts = np.diff(starts, append=array.shape[axis]).astype(np.float32)
+        means = np.add.reduceat(means, starts, axis, np.float32)
+        means /= counts.reshape([-1 if a == axis else 1 for a in range(3)])
+    return stride, means
 
 
 def _fine_box(
@@ -104,19 +113,34 @@ def _fine_box(
 
 def _tissue(coarse: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Mask of what is no air and no padding; everything where air cannot be told from tissue."""
-    scanned = coarse[coarse > _FILL]
-    if scanned.size == 0:
-        return np.ones(coarse.shape, dtype=bool)
-    air = float(np.percentile(scanned, 0.5))
-    dense = scanned[scanned > air + 400.0]
-    gap = float(np.median(dense)) - air if dense.size else 0.0
-    if not _TISSUE_ABOVE_AIR[0] < gap < _TISSUE_ABOVE_AIR[1]:
+    air, level = _air_and_tissue(coarse)
+    if level is None:
         return np.ones(coarse.shape, dtype=bool)
     tissue: NDArray[np.bool_] = coarse > air + 500.0
     if air < -400.0:
         # Zero is water here. Blocks of exact zeros are padding: real tissue is noisy.
         tissue &= ~_opened(coarse == 0, 1)
     return tissue
+
+
+def _soft_tissue(coarse: NDArray[np.float32]) -> float:
+    """Intensity of most of the tissue; a scan without air, from inside the body, is all tissue."""
+    level = _air_and_tissue(coarse)[1]
+    if level is not None:
+        return level
+    scanned = coarse[coarse > _FILL]
+    return float(np.median(scanned)) if scanned.size else 0.0
+
+
+def _air_and_tissue(coarse: NDArray[np.float32]) -> tuple[float, float | None]:
+    """Lowest intensity but for fill values, and the median one far above it; None if that is no CT's gap."""
+    scanned = coarse[coarse > _FILL]
+    if scanned.size == 0:
+        return _FILL, None
+    air = float(np.percentile(scanned, 0.5))
+    dense = scanned[scanned > air + 400.0]
+    level = float(np.median(dense)) if dense.size else air
+    return air, level if _TISSUE_ABOVE_AIR[0] < level - air < _TISSUE_ABOVE_AIR[1] else None
 
 
 def _opened(mask: NDArray[np.bool_], iterations: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from autospine.core.plan import Configuration, NetworkSpec
 from ..rules import Topology
 from .system import Load, Site, System, spec, without_deep_supervision
 
-_LOAD: Final = Load(memory=1.5, work=1.0)
+_LOAD: Final = Load(memory=1.7, work=1.6)
 
 
 @dataclass(frozen=True)

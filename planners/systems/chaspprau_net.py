@@ -11,8 +11,8 @@ from autospine.core.plan import Configuration, NetworkSpec
 from ..rules import Topology
 from .system import Load, Site, System, spec, widths
 
-_CHASPP_LOAD: Final = Load(memory=2.0, work=2.0)
-_MOBILE_LOAD: Final = Load(memory=3.0, work=1.5)
+_CHASPP_LOAD: Final = Load(memory=1.3, work=1.7)
+_MOBILE_LOAD: Final = Load(memory=1.6, work=2.3)
 _STAGES: Final = 5
 
 

@@ -12,8 +12,8 @@ from autospine.registry import find, names
 from ..rules import Topology
 from .system import Load, Site, System, spec, widths, without_deep_supervision
 
-_FLAT_LOAD: Final = Load(memory=2.0, work=3.0)
-_SOLID_LOAD: Final = Load(memory=2.0, work=3.0)
+_FLAT_LOAD: Final = Load(memory=0.65, work=1.6)
+_SOLID_LOAD: Final = Load(memory=0.8, work=1.5)
 _STAGES: Final = 5
 #: mm along z, y, x that show one vertebra with its processes.
 _REGION: Final = (96.0, 128.0, 128.0)

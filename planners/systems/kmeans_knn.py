@@ -10,7 +10,7 @@ from autospine.core.plan import Configuration, NetworkSpec
 from ..rules import Topology
 from .system import Load, Site, System, spec, widths, without_deep_supervision
 
-_LOAD: Final = Load(memory=1.0, work=2.5)
+_LOAD: Final = Load(memory=0.3, work=2.0)
 _STAGES: Final = 5
 _KERNEL: Final = 5
 

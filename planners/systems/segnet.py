@@ -13,7 +13,8 @@ from autospine.core.plan import Configuration, NetworkSpec
 from ..rules import Topology
 from .system import Load, Site, System, spec, widths, without_deep_supervision
 
-_LOAD: Final = Load(memory=3.0, work=6.0)
+_FLAT_LOAD: Final = Load(memory=0.9, work=1.05)
+_SOLID_LOAD: Final = Load(memory=0.6, work=1.9)
 _MOST: Final = 10.0
 
 
@@ -39,7 +40,7 @@ def _design(site: Site, choices: SegNetChoices, options: SegNetOptions) -> tuple
         features = (*widths(base, 4, 512), *[min(8 * base, 512)] * 2)
         return spec("segnet", shape, features, (2, 2, 3, 3, 3, 0), (3, 3, 3, 2, 2), chosen)
 
-    designer = site.designer(_LOAD, centres=False)
+    designer = site.designer(_FLAT_LOAD if flat else _SOLID_LOAD, centres=False)
     planned = (designer.sagittal if flat else designer.volume)(site.name, network)
     weights = _median_frequency(site) if choices.balancing else ()
     return (without_deep_supervision(replace(planned, class_weights=weights)),)

@@ -20,11 +20,13 @@ from ..survey import Survey
 
 @dataclass(frozen=True)
 class Load:
-    """What a network takes beside the plain U-Net that the planner would build for the same topology.
+    """What a network takes beside the U-Net that the planner would build for the same topology.
+
+    Counted by ``networks.measuring.size_of`` for the plans of ``core.nominal``.
 
     Args:
-        memory: Times its feature maps.
-        work: Times its multiply-adds.
+        memory: Times its feature maps, on a GPU.
+        work: Times its seconds a step, on a CPU.
     """
 
     memory: float = 1.0

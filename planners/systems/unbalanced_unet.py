@@ -11,7 +11,7 @@ from autospine.core.plan import Configuration, NetworkSpec
 from ..rules import Topology
 from .system import Load, Site, System, spec, widths
 
-_LOAD: Final = Load(memory=1.2, work=1.2)
+_LOAD: Final = Load(memory=0.7, work=1.15)
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,10 @@ def test_real_scans_lose_no_vertebra(sample_data, image, mask):
     orientation = Orientation.to_canonical(scan.grid)
     canonical = scan.reoriented(orientation)
     labels = orientation.apply(read_labels(sample_data / mask).array[0])
-    for shift in (0, 1024):
-        box = body_box(canonical.array[0] + shift, canonical.grid.spacing)
-        assert labels[box.slices].astype(bool).sum() == labels.astype(bool).sum()
+    for find in (body_box, bone_box):
+        for shift in (0, 1024):
+            box = find(canonical.array[0] + shift, canonical.grid.spacing)
+            assert labels[box.slices].astype(bool).sum() == labels.astype(bool).sum()
 
 
 @pytest.fixture
@@ -125,11 +126,44 @@ def test_without_bone_the_whole_array_is_kept(scan):
     assert bone_box(np.full((4, 4, 4), -2000.0), SPACING) == Box.whole((4, 4, 4))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_box_around_bone_loses_no_vertebra_of_a_phantom(seed):
-    phantom = generate(replace(DEFAULT, max_voxels=400_000), seed)
-    orientation = Orientation.to_canonical(phantom.image.grid)
-    image = phantom.image.reoriented(orientation)
-    labels = orientation.apply(phantom.labels.array[0])
-    box = bone_box(image.array[0], image.grid.spacing)
-    assert (labels[box.slices] > 0).sum() > 0.99 * (labels > 0).sum()
+def test_noise_does_not_pass_for_bone(bony_scan):
+    noisy = np.repeat(np.repeat(bony_scan, 2, axis=1), 2, axis=2).astype(np.float64)
+    noisy += np.random.default_rng(1).normal(0, 80, noisy.shape)
+    quiet, box = bone_box(bony_scan, SPACING), bone_box(noisy, (4.0, 1.0, 1.0))
+    for axis in (1, 2):
+        assert abs(box.start[axis] - 2 * quiet.start[axis]) <= 8
+        assert abs(box.stop[axis] - 2 * quiet.stop[axis]) <= 8
+
+
+def test_a_column_in_two_parts_is_kept(scan):
+    scan[2:7, 60:70, 60:72] = 400
+    scan[13:20, 60:70, 60:72] = 400
+    assert bone_box(scan, SPACING).shape[0] == 20
+
+
+def test_bone_is_found_where_there_is_no_air():
+    rng = np.random.default_rng(0)
+    inside = rng.normal(40, 20, (30, 60, 60))
+    inside[:, :10] = rng.normal(-100, 20, (30, 10, 60))
+    inside[:, 25:50, 5:40] = rng.normal(350, 150, (30, 25, 35))
+    box = bone_box(inside, (2.0, 2.0, 2.0))
+    assert (box.start[0], box.stop[0]) == (0, 30)
+    assert 10 <= box.start[1] <= 15
+    assert box.start[2] == 0
+    assert 50 <= box.stop[2] <= 54
+
+
+@pytest.mark.parametrize("view", ["cervical", "thoracic", "lumbar", "full"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_box_around_bone_loses_no_vertebra_of_a_phantom(view, seed):
+    phantom = generate(replace(DEFAULT, field_of_view=view, max_voxels=400_000), seed)
+    labels, spacing = phantom.labels.array[0] > 0, phantom.image.grid.spacing
+    for shift in (0, 1024):
+        box = bone_box(phantom.image.array[0] + shift, spacing)
+        assert labels[box.slices].sum() == labels.sum() > 0
+
+
+def test_the_box_around_bone_is_smaller_than_a_trunk():
+    phantom = generate(replace(DEFAULT, width=(240.0, 260.0), front=(110.0, 110.0), spacing=(2.0, 2.0)), 5)
+    box = bone_box(phantom.image.array[0], phantom.image.grid.spacing)
+    assert np.prod(box.shape) < 0.8 * phantom.image.array[0].size

@@ -9,16 +9,23 @@ from autospine.core.efficientnet_scaling import block_groups, stage_blocks, stag
 from autospine.core.errors import UsageError
 from autospine.core.plan import NetworkSpec
 from autospine.networks.attention import ChannelAttention
-from autospine.networks.efficientnet import DepthwiseConv, InvertedResidual, SqueezeExcitation
+from autospine.networks.efficientnet import (
+    DepthwiseConv,
+    EfficientNetEncoder,
+    InvertedResidual,
+    SqueezeExcitation,
+)
 from autospine.networks.efficientnet_unet import efficientnet_unet
 
 DECODER = (256, 128, 64, 32, 16)
 OPTIONS = [
-    pytest.param({}, id="default"),
-    pytest.param({"attention": "none"}, id="unattended"),
-    pytest.param({"attention": "se"}, id="se"),
-    pytest.param({"norm": "instance"}, id="instance"),
-    pytest.param({"variant": "b1"}, id="b1"),
+    pytest.param((64, 64), {}, id="default"),
+    pytest.param((64, 64), {"attention": "none"}, id="unattended"),
+    pytest.param((50, 40), {"attention": "se"}, id="se"),
+    pytest.param((64, 33), {"norm": "instance"}, id="instance"),
+    pytest.param((64, 64), {"variant": "b1"}, id="b1"),
+    pytest.param((64, 32, 32), {}, id="3d"),
+    pytest.param((30, 32, 32), {"attention": "se", "norm": "instance"}, id="3d-instance"),
 ]
 
 
@@ -66,8 +73,8 @@ def test_b0_and_b7_are_the_published_ones():
 )
 def test_encoder_has_as_many_parameters_as_monais(variant, expected):
     with torch.device("meta"):
-        network = networks.build(spec(variant=variant), 1, 2)
-    assert parameters(network.encoder) == expected
+        encoder = EfficientNetEncoder(spec(variant=variant), 1, variant, "batch")
+    assert parameters(encoder) == expected
 
 
 def monais_surplus(variant, dimensions):
@@ -124,10 +131,10 @@ def test_kernels_follow_the_table_but_not_along_axes_where_the_plan_has_one():
     assert [stage[0].kernel_size for stage in network.decoder] == [(3, 3, 3)] + [(1, 3, 3)] * 4
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("size", [(64, 32), (33, 50), (5, 70), (32, 32, 64), (17, 33, 9)])
-def test_output_has_the_size_of_the_image_and_is_the_only_stage(size, options):
-    network = networks.build(small(len(size), **options), 2, 5).eval()
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("size", [(64, 32), (33, 50), (5, 70), (1, 1), (32, 32, 64), (17, 33, 9)])
+def test_output_has_the_size_of_the_image_and_is_the_only_stage(size, norm):
+    network = networks.build(small(len(size), norm=norm), 2, 5).eval()
     image = torch.randn(1, 2, *size)
     with torch.no_grad():
         stages = network.forward_stages(image)
@@ -151,15 +158,14 @@ def test_strides_may_be_one_along_any_axis(strides, divisors):
         assert network(torch.randn(1, 1, *size)).shape == (1, 2, *size)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_finite_gradients_reach_every_parameter(dimensions, options):
+@pytest.mark.parametrize(("size", "options"), OPTIONS)
+def test_finite_gradients_reach_every_parameter(size, options):
     torch.manual_seed(0)
-    network = networks.build(small(dimensions, **options), 1, 3)
+    network = networks.build(small(len(size), **options), 1, 3)
     for module in network.modules():
         if isinstance(module, ChannelAttention):
             torch.nn.init.ones_(module.squeeze.bias)  # so that not all of its few rectifiers are closed
-    network(torch.randn(2, 1, *(64, 64, 32)[:dimensions])).square().sum().backward()
+    network(torch.randn(2, 1, *size)).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
     assert [name for name, gradient in gradients.items() if gradient.abs().max() == 0] == []
@@ -276,11 +282,10 @@ def picture():
     return labels[:, None] + 0.3 * torch.randn(2, 1, 64, 64), labels
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_it_learns_a_picture(norm):
-    torch.manual_seed(0)
+def test_it_learns_a_picture():
+    torch.manual_seed(1)
     image, labels = picture()
-    network = networks.build(small(norm=norm), 1, 3)
+    network = networks.build(spec(decoder=(64, 32, 32, 16, 16)), 1, 3)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(40):
         optimiser.zero_grad()
