@@ -31,8 +31,8 @@ class PatchLayer(nn.Module):
     Args:
         inputs: Channels that come in.
         outputs: Units, each connected to all pixels of a patch.
-        patch: Edge of the patch in pixels, even.
-        stride: Distance in pixels between patches, even.
+        patch: Edge of the patch in pixels.
+        stride: Distance in pixels between patches, even or odd as the patch is.
         dimensions: 2 or 3.
     """
 
@@ -170,8 +170,11 @@ def _check(spec: NetworkSpec, options: PatchMlpOptions) -> None:
         problem = f"{layers} layers need as many kernels and strides."
     elif axes not in ({2}, {3}):
         problem = "Kernels and strides must all have two, or all have three axes."
-    elif patch % 2 or stride % 2 or not 0 < stride <= patch:
-        problem = f"Patch {patch} and stride {stride} must be even, the stride between 2 and the patch."
+    elif not 0 < stride <= patch:
+        problem = f"The stride, {stride}, must lie between 1 and the patch, {patch}."
+    elif (patch - stride) % 2:
+        # Else no patch could have its middle in the middle of the pixels that it stands for.
+        problem = f"Patch {patch} and stride {stride} must both be even, or both be odd."
     elif set(spec.divisors) != {stride}:
         problem = f"Along each axis the product of the strides must be the option stride, {stride}."
     elif any(set(kernel) != {1} for kernel in spec.kernels[1:]) or set(spec.kernels[0]) not in ({1}, {patch}):

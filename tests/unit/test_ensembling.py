@@ -153,10 +153,34 @@ def test_columns_are_named_only_with_members_that_know_where_vertebrae_are():
     knowing = replace(configuration("3d"), centres=True)
     column = ColumnModel((19, 20), (Succession(19, 20, 1.0, 30.0, 0.1),))
     plan = Plan("toy", "spine", SCHEMA, (0, 1, 2), (configuration("2d"), knowing), column=column)
-    columns = [c.members for c in all_contenders(plan, ["2d", "3d"]) if c.decoding == "sequence"]
+    every = all_combinations(["2d", "3d"])
+    columns = [c.members for c in all_contenders(plan, every) if c.decoding == "sequence"]
     assert columns == [("3d",), ("2d", "3d")]
     without = replace(plan, column=None)
-    assert {c.decoding for c in all_contenders(without, ["2d", "3d"])} == {"argmax"}
+    assert {c.decoding for c in all_contenders(without, every)} == {"argmax"}
+
+
+def test_what_knows_no_names_is_clustered_alone_and_helps_to_find_a_column():
+    knowing = replace(configuration("3d"), centres=True)
+    binary = replace(configuration("binary"), target="foreground")
+    column = ColumnModel((19, 20), (Succession(19, 20, 1.0, 30.0, 0.1),))
+    plan = Plan("toy", "spine", SCHEMA, (0, 1, 2), (binary, knowing), column=column)
+    found = all_contenders(plan, all_combinations(["binary", "3d"]))
+    assert set(found) == {
+        Contender(("3d",), "argmax"),
+        Contender(("3d",), "sequence"),
+        Contender(("binary", "3d"), "sequence"),
+        Contender(("binary",), "clusters"),
+    }
+
+
+def test_what_was_told_a_name_is_shown_but_not_chosen_beside_what_was_not():
+    told = Contender(("binary",), "clusters")
+    scores = simulated(x=[50, 50]) | {told: {str(i): scored({1: Overlap(99, 100, 100)}) for i in range(2)}}
+    ensemble = chosen(scores)
+    assert (ensemble.name, ensemble.decoding) == ("x", "argmax")
+    assert ensemble.leaderboard[0].decoding == "clusters"
+    assert chosen({told: scores[told]}).decoding == "clusters"
 
 
 # A run folder with hand-made predictions
@@ -271,7 +295,7 @@ def test_a_killed_run_goes_on_and_writes_the_same(made, monkeypatch):
     monkeypatch.setattr(candidates, "export_combinations", lambda *a: scored.append(1) or export(*a))
     choose_ensemble(folder, dataset, plan)
     assert outputs(folder) == expected
-    assert len(scored) == 4, "the cases b and c, each for the combinations and the post-processing"
+    assert len(scored) == 8, "the cases b and c: each one alone, together, and the post-processing"
 
 
 def test_a_new_prediction_is_scored_again(made):

@@ -221,9 +221,9 @@ def picture():
 def test_it_learns_a_picture(options):
     torch.manual_seed(0)
     image, labels = picture()
-    network = networks.build(spec(features=(8, 16, 16, 16, 16, 16), **options), 1, 3)
+    network = networks.build(spec(features=(16, 16, 32, 32, 32, 32), **options), 1, 3)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(80):
         optimiser.zero_grad()
         F.cross_entropy(network(image), labels).backward()
         optimiser.step()
