@@ -19,7 +19,7 @@ from autospine.core.errors import UsageError
 from autospine.core.network_options import DenseOptions, options_of
 from autospine.core.plan import NetworkSpec
 from autospine.networks.blocks import ConvBlock, InstanceNorm, convolution, initialise, upsampling
-from autospine.networks.fitting import cropped, padded
+from autospine.networks.fitting import cropped, enough, padded
 from autospine.networks.unet import check_stages
 
 
@@ -116,7 +116,7 @@ class DenseUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (b, outputs, *size) of images (b, channels, *size), whatever their size."""
         size = x.shape[2:]
-        x = self.stem(padded(x, _divisors(size, self.divisors)))
+        x = self.stem(padded(x, enough(size, self.divisors)))
         skips = []
         for pooling, block in zip(self.poolings, self.encoder, strict=True):
             skip, x = block(pooling(x))
@@ -178,9 +178,3 @@ def _preactivated(inputs: int, outputs: int, kernel: Sequence[int]) -> nn.Module
     # What a bias adds, the normalisation that follows everywhere takes away again.
     conv = convolution(inputs, outputs, kernel, bias=False)
     return nn.Sequential(InstanceNorm(inputs), nn.ReLU(inplace=True), conv)
-
-
-def _divisors(size: Sequence[int], divisors: tuple[int, ...]) -> tuple[int, ...]:
-    """What an image is padded to a multiple of: instance normalisation needs two voxels in every stage."""
-    single = all(n <= d for n, d in zip(size, divisors, strict=True))
-    return (2 * divisors[0], *divisors[1:]) if single else divisors

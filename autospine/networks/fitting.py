@@ -23,3 +23,13 @@ def cropped(outputs: Tensor, size: Sequence[int]) -> Tensor:
         if outputs.shape[axis] != n:  # a cut costs a copy on the way back
             outputs = outputs.narrow(axis, 0, n)
     return outputs
+
+
+def enough(size: Sequence[int], divisors: Sequence[int]) -> tuple[int, ...]:
+    """What an image of a size is padded to a multiple of, so that its coarsest map has two voxels or more.
+
+    Instance normalisation has nothing to do on a single one, and raises in training.
+    """
+    if all(n <= d for n, d in zip(size, divisors, strict=True)):
+        return (2 * divisors[0], *divisors[1:])
+    return tuple(divisors)

@@ -75,8 +75,9 @@ class PatchMlp(nn.Module):
         self.layers = nn.ModuleList([first, *others])
         self.head = head
         for layer in (*self.layers, head):
-            # After Glorot and Bengio (2010). Rectifiers' larger weights would saturate sigmoid units.
-            nn.init.xavier_uniform_(cast(Tensor, layer.weight).flatten(1))
+            # After Glorot and Bengio (2010); four times larger where a sigmoid, no steeper than 1/4, follows.
+            gain = 1.0 if layer is head else 4.0
+            nn.init.xavier_uniform_(cast(Tensor, layer.weight).flatten(1), gain)
             nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autospine.core.errors import UsageError
 from autospine.core.plan import NetworkSpec
 from autospine.networks.blocks import ConvBlock, ResidualBlock, convolution, initialise, upsampling
-from autospine.networks.fitting import cropped, padded
+from autospine.networks.fitting import cropped, enough, padded
 
 Size = tuple[int, ...]
 
@@ -121,7 +121,7 @@ class UNet(nn.Module):
 
     def _logits(self, x: Tensor, *, every_stage: bool) -> list[Tensor]:
         size = x.shape[2:]
-        x = padded(x, self._divisors(size))
+        x = padded(x, enough(size, self.scales[-1]))
         fits = x.shape[2:] == size
         skips = []
         for stage in self.encoder:
@@ -138,14 +138,6 @@ class UNet(nn.Module):
         logits.reverse()
         # Cropping to the whole would be free forward, but a copy of the gradient per axis backward.
         return logits if fits else list(self._cropped(logits, size))
-
-    def _divisors(self, size: Sequence[int]) -> Size:
-        """What the image is padded to a multiple of."""
-        coarsest = self.scales[-1]
-        if all(n <= d for n, d in zip(size, coarsest, strict=True)):
-            # Instance normalisation needs two voxels at least, in the coarsest stage too.
-            return (2 * coarsest[0], *coarsest[1:])
-        return coarsest
 
     def _cropped(self, logits: list[Tensor], size: Sequence[int]) -> Iterator[Tensor]:
         """The stages' outputs without what padding has added, as many voxels as cover the image."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from autospine.core.network_options import options_of
 from autospine.core.plan import NetworkSpec
 from autospine.networks.blocks import ConvBlock, InstanceNorm, convolution, initialise, upsampling
-from autospine.networks.fitting import cropped, padded
+from autospine.networks.fitting import cropped, enough, padded
 from autospine.networks.unet import check_stages
 
 
@@ -103,7 +103,7 @@ class VNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (b, outputs, *size) of images (b, channels, *size), whatever their size."""
         size = x.shape[2:]
-        x = padded(x, _divisors(size, self.divisors))
+        x = padded(x, enough(size, self.divisors))
         skips = []
         for stage in self.encoder:
             x = stage(x)
@@ -145,9 +145,3 @@ def _downsampling(inputs: int, outputs: int, stride: Sequence[int]) -> nn.Module
 
 def _rectified(conv: nn.Module, features: int) -> tuple[nn.Module, ...]:
     return conv, InstanceNorm(features), nn.ReLU(inplace=True)
-
-
-def _divisors(size: Sequence[int], divisors: tuple[int, ...]) -> tuple[int, ...]:
-    """What an image is padded to a multiple of: instance normalisation needs two voxels in every stage."""
-    single = all(n <= d for n, d in zip(size, divisors, strict=True))
-    return (2 * divisors[0], *divisors[1:]) if single else divisors

@@ -1,6 +1,6 @@
 """The line along which a spine is bent, and places told by it: how far along, behind and beside.
 
-Places are mm along the canonical axes z, y, x (to superior, posterior and left), counted from the first voxel.
+Places are mm along the canonical axes z, y, x, to superior, posterior and left, from the first voxel on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from autospine.core.geometry import FloatArray, Triple
 
 _TINY: Final = 1e-9
-#: A curve goes on straight beyond what it was fitted to by this much, mm: bodies at its ends are tilted.
+#: A curve goes on straight by this much, mm, beyond what it was fitted to: the bodies at its ends are tilted.
 _BEYOND: Final = 20.0
 
 
@@ -24,9 +24,9 @@ class SpineCurve:
     """A smooth curve from foot to head.
 
     Args:
-        points: Equidistant places on it, (n, 3), mm; two at least.
-        tangents: Its unit directions at the points, (n, 3).
-        step: Distance between points, mm.
+        points: Places on it, ``step`` mm apart, (n, 3).
+        tangents: Its unit directions there, (n, 3).
+        step: Distance between points along the curve, mm.
     """
 
     points: FloatArray
@@ -37,36 +37,31 @@ class SpineCurve:
     def through(cls, points: FloatArray, step: float) -> SpineCurve:
         """The curve that joins points (n, 3), n >= 2, and goes on straight a little at both ends."""
         arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-        wanted = np.arange(0.0, arc[-1] + step, step)
+        wanted = np.arange(0.0, arc[-1], step)
         inner = np.stack([np.interp(wanted, arc, axis) for axis in points.T], axis=1)
         first, last = points[1] - points[0], points[-1] - points[-2]
         more = step * np.arange(1, round(_BEYOND / step) + 1)[:, None]
-        below = points[0] - more[::-1] * first / np.linalg.norm(first)
+        below = inner[0] - more[::-1] * first / np.linalg.norm(first)
         above = inner[-1] + more * last / np.linalg.norm(last)
         places = np.concatenate([below, inner, above])
         tangents = np.gradient(places, axis=0)
         return cls(places, tangents / np.linalg.norm(tangents, axis=1, keepdims=True), step)
 
-    @property
-    def backwards(self) -> FloatArray:
-        """Unit directions square to the curve in the sagittal plane, to posterior, (n, 3)."""
-        z, y, x = self.tangents.T
-        result = np.stack([-y, z, np.zeros_like(x)], axis=1)
-        return result / np.linalg.norm(result, axis=1, keepdims=True)
-
     def beside(self, rows: Any, behind: Any, left: Any) -> FloatArray:
-        """Places (..., 3) so many mm behind and to the left of the curve's points ``rows``."""
-        back, sideways = self.backwards, np.cross(self.tangents, self.backwards)
-        return (
-            self.points[rows]
-            + np.asarray(behind)[..., None] * back[rows]
-            + np.asarray(left)[..., None] * sideways[rows]
-        )
+        """Places (..., 3) so many mm behind and to the left of the points ``rows`` (...); all broadcast."""
+        z, y, x = self.tangents.T
+        # Square to the curve: first within the sagittal plane, then across both.
+        backwards = np.stack([-y, z, np.zeros_like(x)], axis=1)
+        backwards /= np.linalg.norm(backwards, axis=1, keepdims=True)
+        sideways = np.cross(self.tangents, backwards)
+        back, side = np.asarray(behind)[..., None], np.asarray(left)[..., None]
+        return np.asarray(self.points[rows] + back * backwards[rows] + side * sideways[rows])
 
     def along(self, places: FloatArray) -> FloatArray:
-        """How far along the curve places (n, 3) lie, mm, (n,): measured at the nearest point, square to it."""
+        """How far along the curve places (n, 3) lie, mm, (n,); measured square to its nearest point."""
         _, nearest = cKDTree(self.points).query(places)
-        return self.step * nearest + ((places - self.points[nearest]) * self.tangents[nearest]).sum(axis=1)
+        offsets = places - self.points[nearest]
+        return np.asarray(self.step * nearest + (offsets * self.tangents[nearest]).sum(axis=1))
 
 
 def curve_of_mask(mask: NDArray[Any], spacing: Triple, smoothing: float, step: float) -> SpineCurve:
@@ -90,9 +85,7 @@ def curve_of_mask(mask: NDArray[Any], spacing: Triple, smoothing: float, step: f
     return smooth_curve(centres, areas[filled], smoothing, step)
 
 
-def smooth_curve(
-    centres: FloatArray, weights: FloatArray, smoothing: float, step: float
-) -> SpineCurve:
+def smooth_curve(centres: FloatArray, weights: FloatArray, smoothing: float, step: float) -> SpineCurve:
     """A local straight line at every height, fitted to what is known around it.
 
     Local lines, unlike local means, do not bend the ends of a sloping curve inwards (Cleveland, JASA 1979).

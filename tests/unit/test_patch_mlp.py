@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,18 +14,12 @@ from autospine.networks.patch_mlp import activations, hidden_layers
 from autospine.networks.unet import plain_unet
 
 
-def spec(features, dimensions, patch, stride, **changes):
-    ones = ((1,) * dimensions,) * (len(features) - 1)
-    fields = {
-        "name": "patch_mlp",
-        "features": features,
-        "kernels": ((1,) * dimensions, *ones),
-        "strides": ((stride,) * dimensions, *ones),
-        "encoder_blocks": (1,) * len(features),
-        "decoder_blocks": (1,) * (len(features) - 1),
-        "options": {"patch": patch, "stride": stride},
-    }
-    return NetworkSpec(**(fields | changes))
+def spec(features, dimensions, patch, stride):
+    ones = ((1,) * dimensions,) * len(features)
+    strides = ((stride,) * dimensions, *ones[1:])
+    blocks = (1,) * len(features)
+    options = {"patch": patch, "stride": stride}
+    return NetworkSpec("patch_mlp", features, ones, strides, blocks, blocks[1:], options)
 
 
 def small(dimensions=2, outputs=3, channels=1):
@@ -149,25 +145,28 @@ def test_other_networks_have_no_hidden_layers():
         hidden_layers(plain_unet(unet, 1, 2))
 
 
-def test_units_do_not_saturate_at_first():
+def test_weights_follow_glorot():
     torch.manual_seed(0)
-    network = networks.build(spec((128, 64, 32), 2, 16, 4), 1, 2)
-    units = activations(hidden_layers(network), torch.rand(64, 1, 16, 16))
-    assert 0.1 < units.min() < units.max() < 0.9
+    network = networks.build(spec((128, 64), 2, 16, 4), 1, 50)
+    for layer, gain in (*((layer, 4) for layer in network.layers), (network.head, 1)):
+        units, inputs = layer.weight.flatten(1).shape
+        expected = gain * (2 / (units + inputs)) ** 0.5
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.03)
+        assert layer.bias.abs().max() == 0
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_picture_is_learnt(dimensions):
     generator = torch.Generator().manual_seed(0)
-    size = (40, 40, 24)[:dimensions]
+    size = (48, 48, 20)[:dimensions]
     axes = torch.meshgrid(*(torch.arange(n) - n / 2 for n in size), indexing="ij")
-    labels = ((axes[0] + 8) ** 2 + axes[1] ** 2 < 49).long()
-    labels[(axes[0] - 9).abs().maximum(axes[1].abs()) < 6] = 2
+    labels = ((axes[0] + 10) ** 2 + axes[1] ** 2 < 100).long()
+    labels[(axes[0] - 11).abs().maximum(axes[1].abs()) < 9] = 2
     image = torch.tensor([0.1, 0.9, 0.5])[labels] + 0.05 * torch.randn(size, generator=generator)
     torch.manual_seed(0)
-    network = networks.build(spec((32, 16), dimensions, 8, 2), 1, 3)
-    optimiser = torch.optim.Adam(network.parameters(), 0.02)
-    for _ in range(60):
+    network = networks.build(spec((64, 32), dimensions, 8, 2), 1, 3)
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(80):
         (stage,) = network.forward_stages(image[None, None])
         loss = F.cross_entropy(stage, downsample(labels[None], stage.shape[2:]))
         optimiser.zero_grad()
@@ -187,7 +186,7 @@ def test_weights_survive_saving():
 
 
 def test_the_first_kernel_may_be_the_patch():
-    network = networks.build(spec((16, 8), 2, 8, 4, kernels=((8, 8), (1, 1))), 1, 3)
+    network = networks.build(replace(spec((16, 8), 2, 8, 4), kernels=((8, 8), (1, 1))), 1, 3)
     assert network.layers[0].weight.shape == (16, 1, 8, 8)
     assert network.patch == 8
 
@@ -211,4 +210,4 @@ def test_the_first_kernel_may_be_the_patch():
 )
 def test_contradictory_specifications_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
-        networks.build(spec((16, 8), 2, 8, 4, **changes), 1, 2)
+        networks.build(replace(spec((16, 8), 2, 8, 4), **changes), 1, 2)
