@@ -3,7 +3,8 @@
     python benchmarks/systems.py WORK [--minutes 4] [--scans 32] [--only segnet 3d_fullres]
 
 Two folds of each run side by side on two cores. How many steps fit the time is measured first, for every
-configuration on the data it will see; a system's stages share its time. Every system is then judged on the
+configuration on the data it will see, in seconds of the processor, so that whatever else the machine does
+takes nothing away from any; a system's stages share its time. Every system is then judged on the
 out-of-fold predictions, beside the others, and on scans that nothing was trained on. What needs a vertebra's
 name is given that of the first one. Writes ``benchmarks/results/systems.json`` and ``systems.md``; goes on
 where it stopped.
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from multiprocessing import get_context
@@ -53,8 +55,8 @@ class Probe:
     """What a short training of a configuration took.
 
     Args:
-        seconds: Of a step.
-        pretraining: Seconds of what comes before, per batch.
+        seconds: Of the processor, of a step.
+        pretraining: The same of what comes before, per batch.
         gigabytes: Most memory of the process.
     """
 
@@ -78,7 +80,7 @@ def make_data(work: Path, scans: int, unseen: int) -> Path:
     return dataset
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """A probe has seen what it wanted."""
 
 
@@ -92,18 +94,16 @@ def probe(task: FoldTask) -> Probe:
     shutil.rmtree(task.output, ignore_errors=True)
     brief = replace(task.configuration.schedule.pretraining, epochs=1, steps=PROBE_STEPS)
     schedule = replace(task.configuration.schedule, pretraining=brief)
-    times = [time.monotonic()]
+    times = [time.process_time()]
 
     def on_step(_: str) -> None:
-        times.append(time.monotonic())
+        times.append(time.process_time())
         if len(times) > PROBE_STEPS + 2:
-            raise Enough
+            raise EnoughError
 
     configuration = replace(task.configuration, schedule=schedule)
-    try:
+    with suppress(EnoughError):
         find("trainers", "default")(replace(task, configuration=configuration), on_step)
-    except Enough:
-        pass
     shutil.rmtree(task.output, ignore_errors=True)
     gaps = sorted(b - a for a, b in pairwise(times[2:]))
     step = gaps[len(gaps) // 2]

@@ -1,7 +1,8 @@
 """Pre-training of a perceptron over patches as a deep belief network, by contrastive divergence.
 
 Each layer is a restricted Boltzmann machine that learns the distribution of what the layers before make of
-patches (Hinton, Neural Computation 14:1771, 2002; Hinton, Osindero and Teh, Neural Computation 18:1527, 2006).
+patches (Hinton, Neural Computation 14:1771, 2002; Hinton, Osindero and Teh, Neural Computation 18:1527,
+2006).
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def contrastive_step(
         The mean squared error of the reconstruction.
     """
     units = machine.units(visible)
-    imagined = machine.reconstruction(torch.bernoulli(units))
+    # Unlike torch.bernoulli this outlives values that are not finite, which are to be reported.
+    drawn = (torch.rand_like(units) < units).to(units.dtype)
+    imagined = machine.reconstruction(drawn)
     after = machine.units(imagined)
     slope = (units.T @ visible - after.T @ imagined) / len(visible)
     velocity.mul_(momentum).add_(slope, alpha=rate).sub_(machine.weight, alpha=decay)

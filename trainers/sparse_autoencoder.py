@@ -77,7 +77,8 @@ def objective(encoder: nn.Linear, decoder: nn.Linear, inputs: Tensor, settings: 
     error = (decoder(units).sigmoid() - inputs).square().sum(1).mean() / 2
     size = encoder.weight.square().sum() + decoder.weight.square().sum()
     sparsity = divergence(settings.sparsity, units.mean(0)).sum()
-    return error + settings.weight_decay / 2 * size + settings.sparsity_weight * sparsity
+    total: Tensor = error + settings.weight_decay / 2 * size + settings.sparsity_weight * sparsity
+    return total
 
 
 def divergence(wanted: float, found: Tensor) -> Tensor:
@@ -100,8 +101,8 @@ def require_unit_range(patches: Tensor) -> None:
     low, high = float(patches.min()), float(patches.max())
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise UsageError(
-            f"This pre-training takes intensities between 0 and 1; there are some from {low:.3g} to {high:.3g}.",
-            remedy="Let the normalisation's mean be its lower bound, and its std the upper less the lower one.",
+            f"This pre-training takes intensities between 0 and 1; these reach from {low:.3g} to {high:.3g}.",
+            remedy="Let the normalisation's mean be its lower bound, and its std the upper less the lower.",
         )
 
 

@@ -22,6 +22,7 @@ from autospine.core.plan import Plan
 from autospine.inference.decoding import Decoded
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
+from autospine.vertebrae.kmeans_knn import names_from_anchor, separate_vertebrae
 from autospine.vertebrae.volumes import voxel_counts
 
 _UNNAMED: Final = "The vertebrae are numbered from head to foot, not named: give an anchor, as --anchor T12."
@@ -43,12 +44,10 @@ def decode_clusters(
         UsageError: The anchor leads beyond the column's end.
         DataError: A name has no label in the data set.
     """
-    from autospine.vertebrae.kmeans_knn import names_from_anchor, separate_vertebrae
-
     mask, one = export_joined(members, weights, plan)
     grid = members[0].trace.grid
     found = separate_vertebrae(mask == one, grid)
-    names = None if anchor is None else names_from_anchor(len(found.centres), anchor)
+    names = names_from_anchor(len(found.centres), anchor, found.whole)
     values = _values(len(found.centres), names, plan)
     labels = np.where(mask == one, np.array([0, *values], dtype=np.uint8)[found.numbers], mask)
     volumes = voxel_counts(found.numbers, len(values))[1:] * grid.voxel_volume

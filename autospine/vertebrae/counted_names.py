@@ -59,8 +59,8 @@ def _walk(anchor: Anchor, steps: int, following: Mapping[int, int], count: int) 
         if labels[-1] not in following:
             name, end = anatomy.name_of(anchor.label), anatomy.name_of(labels[-1])
             raise UsageError(
-                f"{count} vertebrae were found, but with {name} as the {anchor.position} one the column ends at "
-                f"{end}.",
+                f"{count} vertebrae were found, but with {name} as the {anchor.position} one "
+                f"the column ends at {end}.",
                 remedy="Look at the numbered vertebrae and correct the anchor, or leave it out.",
             )
         labels.append(following[labels[-1]])

@@ -2,7 +2,7 @@
 
 After Altini et al. (Informatics 2021, 8(2):40), made automatic: they crop to the true mask, choose a slice by
 hand and are told the number of vertebrae, and their single neighbour knows heights only. Here the planes
-follow the spine, the number is what most planes show, and neighbours are looked for in mm and along the spine.
+follow the spine, the number is what most planes show, and neighbours are sought in mm and along the spine.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from autospine.core.geometry import Box, FloatArray, Grid, Orientation, Triple
 from autospine.vertebrae.blobs import by_blob, by_component
 from autospine.vertebrae.bodies_and_arches import Piece, couple, curve_of_bodies, middle
 from autospine.vertebrae.body_rows import BodyRows, find_rows
+from autospine.vertebrae.centroids import body_centres
 from autospine.vertebrae.counted_names import names_from_anchor
 from autospine.vertebrae.curved_planes import CurvedPlanes, curved_planes
 from autospine.vertebrae.kmeans_knn_settings import KMeansKnn
@@ -89,12 +90,11 @@ def separate_vertebrae(mask: NDArray[np.bool_], grid: Grid, settings: KMeansKnn 
     training = None if curve is None else _train(inner, lattice.spacing, curve, settings)
     if curve is None or training is None:
         return nothing
-    orientation.apply(numbers)[box.slices] = _numbered(inner, lattice.spacing, curve, training, settings)
-    height = turned.shape[0] * lattice.spacing[0]
-    below = box.start[0] * lattice.spacing[0]
-    return Instances(
-        numbers, _centres(training, lattice), _whole(training, lattice.spacing, below, height, settings)
-    )
+    found = _numbered(inner, lattice.spacing, curve, training, settings)
+    orientation.apply(numbers)[box.slices] = found
+    above, below = turned.shape[0] - box.stop[0], box.start[0]
+    whole = _whole(training, inner.shape[0], (below, above), lattice.spacing[0], settings.border)
+    return Instances(numbers, _centres(found, training, lattice), whole)
 
 
 def _train(
@@ -163,8 +163,11 @@ def _numbered(
     index = np.clip(index, 0, np.array(mask.shape) - 1)
     bodies[tuple(index.T)] = training.numbers[training.bodies]
     bodies[~mask] = 0
-    numbers, several = by_component(numbers, bodies)
-    return by_blob(numbers, several, spacing, settings.blobs, settings.agreed)
+    settled, several = by_component(numbers, bodies)
+    settled = by_blob(settled, several, spacing, settings.blobs, settings.agreed)
+    # A sliver of a vertebra may have been outvoted altogether: its body is its own.
+    lost = np.setdiff1d(bodies, settled)
+    return np.where(np.isin(bodies, lost), bodies, settled)
 
 
 def _nearest(
@@ -181,21 +184,33 @@ def _nearest(
     return np.asarray(votes[np.arange(len(votes)), agreeing.argmax(axis=1)])
 
 
-def _centres(training: _Training, lattice: Grid) -> FloatArray:
-    """Middles of the bodies, LPS mm, (n, 3)."""
-    count = int(training.numbers.max())
-    mine = [training.bodies & (training.numbers == number) for number in range(1, count + 1)]
-    middles = np.array([training.places[points].mean(axis=0) for points in mine])
-    return lattice.to_world(middles / lattice.spacing)
+def _centres(numbers: NDArray[np.uint8], training: _Training, lattice: Grid) -> FloatArray:
+    """Middles of the bodies, LPS mm, (n, 3): seen from whole vertebrae, or else from the training points."""
+    seen = body_centres(numbers, lattice)
+    centres = []
+    for number in range(1, int(training.numbers.max()) + 1):
+        mine = training.bodies & (training.numbers == number)
+        middle_of_points = lattice.to_world(training.places[mine].mean(axis=0) / lattice.spacing)
+        centres.append(seen.get(number, middle_of_points))
+    return np.array(centres)
 
 
 def _whole(
-    training: _Training, spacing: Triple, below: float, height: float, settings: KMeansKnn
+    training: _Training, slices: int, margins: tuple[int, int], thickness: float, border: float
 ) -> tuple[bool, ...]:
-    """Which bodies keep clear of the border; the mask begins ``below`` mm above that of a scan so high."""
-    nearest = max(settings.border, spacing[0])
+    """Which bodies keep clear of the scan's border.
+
+    Args:
+        training: Points in the bodies.
+        slices: Axial slices of the mask's box.
+        margins: Slices below and above it.
+        thickness: Of a slice, mm.
+        border: How near to it a body is cut, mm.
+    """
+    nearest = max(border, thickness)
+    floor, ceiling = -margins[0] * thickness, (slices - 1 + margins[1]) * thickness
     whole = []
     for number in range(1, int(training.numbers.max()) + 1):
-        z = below + training.places[training.bodies & (training.numbers == number), 0]
-        whole.append(bool(z.min() > nearest and z.max() < height - spacing[0] - nearest))
+        heights = training.places[training.bodies & (training.numbers == number), 0]
+        whole.append(bool(heights.min() - floor > nearest and ceiling - heights.max() > nearest))
     return tuple(whole)

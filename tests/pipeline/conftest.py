@@ -8,6 +8,8 @@ from autospine.cli.main import run
 from autospine.phantom.dataset import write_dataset
 from autospine.phantom.recipe import DEMO
 
+#: One scan, coarse enough to be learnt by heart in a minute.
+ONE = replace(DEMO, spacing=(5.0, 5.5), series=0.0, fractures=0.0)
 TINY = replace(DEMO, spacing=(5.0, 6.0), series=0.0, extra_lumbar=0.0, fractures=0.0)
 
 #: Two folds, two epochs of two steps: enough to pass through every line, too little to learn anything.
@@ -46,3 +48,13 @@ def finished_run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     assert run(["plan-and-train", str(dataset), "-o", str(folder), *OPTIONS]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def one_phantom(tmp_path_factory):
+    """A data set of a single scan."""
+    folder = tmp_path_factory.mktemp("one")
+    write_dataset(folder / "verse", "verse", 1, 3, ONE)
+    dataset = folder / "dataset"
+    assert run(["convert-verse", str(folder / "verse"), "-o", str(dataset), "--workers", "1", "--quiet"]) == 0
+    return dataset
