@@ -17,22 +17,22 @@ def catalogue(plan: Plan, fingerprint: Fingerprint) -> str:
         plan: What the costs of systems are compared with.
         fingerprint: Of the data set that they are for.
     """
-    from autospine.core.table import table
     from autospine.registry import names
 
-    header = ("system", "dims", "parameters", "step", "memory", "what it is", "source")
-    systems = table(header, list(_systems(plan, fingerprint)))
     planned = ", ".join(c.name for c in plan.configurations)
+    systems = "\n".join(_systems(plan, fingerprint))
     return (
         f"planners: {', '.join(names('planners'))}\n"
-        f"configurations of {plan.planner}: {planned}\n\n{systems}\n\n"
-        f"Cost of a training step on {plan.budget.device}, all stages together, for {fingerprint.dataset}.\n"
-        f"Options follow a system's name, as caeb7_unet:variant=b3,dimensions=3.\n\n"
-        f"networks: {', '.join(names('networks'))}"
+        f"configurations of {plan.planner}: {planned}\n"
+        f"networks: {', '.join(names('networks'))}\n\n"
+        f"{systems}\n\n"
+        f"Cost on {plan.budget.device} for {fingerprint.dataset}, all stages together: parameters, seconds a "
+        f"training step, memory.\n"
+        f"Options follow a system's name, as caeb7_unet:variant=b3,dimensions=3."
     )
 
 
-def _systems(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, ...]]:
+def _systems(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
     from autospine.core.cost import estimate
     from autospine.networks.measuring import size_of
     from autospine.registry import find, names
@@ -42,15 +42,12 @@ def _systems(plan: Plan, fingerprint: Fingerprint) -> Iterator[tuple[str, ...]]:
         system = find("systems", name)
         made, _ = with_systems(plan, fingerprint, [name])
         costs = [estimate(made, c, fingerprint, size_of) for c in _stages(made, name)]
-        yield (
-            name,
-            " ".join(f"{d}D" for d in getattr(system, "dimensions", ())),
-            f"{sum(cost.parameters for cost in costs) / 1e6:.2f} M",
-            f"{sum(cost.step_seconds for cost in costs):.2f} s",
-            f"{max(cost.memory_gb for cost in costs):.2f} GB",
-            getattr(system, "summary", ""),
-            getattr(system, "source", ""),
-        )
+        dimensions = " ".join(f"{d}D" for d in getattr(system, "dimensions", ()))
+        millions = sum(cost.parameters for cost in costs) / 1e6
+        seconds, memory = sum(c.step_seconds for c in costs), max(c.memory_gb for c in costs)
+        yield f"{name:20} {dimensions:6} {millions:7.2f} M {seconds:6.2f} s {memory:6.2f} GB"
+        for line in (getattr(system, "summary", ""), getattr(system, "source", "")):
+            yield f"    {line}"
 
 
 def _stages(made: Plan, name: str) -> list[Configuration]:

@@ -14,7 +14,8 @@ def ensemble(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = (),
     post_processing: Path | None = None,
-    naming: Literal["auto", "sequence", "argmax"] = "auto",
+    naming: Literal["auto", "sequence", "argmax", "clusters"] = "auto",
+    anchor: str | None = None,
     force: bool = False,
     quiet: bool = False,
     json: bool = False,
@@ -29,23 +30,35 @@ def ensemble(
         output: Folder for the merged masks, CASE.nii.gz.
         weights: One positive number per folder; equal by default.
         post_processing: An ensemble.json whose post-processing is applied to the merged masks.
-        naming: sequence names the whole column at once, argmax each voxel; auto as that ensemble.json says,
-            without one as a column if a folder knows where vertebrae are.
+        naming: sequence names the whole column at once, argmax each voxel, clusters by an anchor; auto as
+            that ensemble.json says, without one as a column if a folder knows where vertebrae are.
+        anchor: For clusters, the first vertebra's name (T12) or the last one's (last=L5), or a .csv table.
         force: Replace masks that are there already.
         quiet: Say nothing.
         json: Print the paths of the masks as JSON.
     """
     from autospine.cli.console import say, say_json
+    from autospine.core.anchor import NO_ANCHORS
     from autospine.core.ensemble import Ensemble, PostProcessing
     from autospine.inference.stored import merge_folders
     from autospine.io import documents
+    from autospine.io.anchors import read_anchors
     from autospine.reporting import Reporter
 
     chosen = documents.load(post_processing, Ensemble) if post_processing else None
     filtering = chosen.post_processing if chosen else PostProcessing()
     decoding = (chosen.decoding if chosen else None) if naming == "auto" else naming
     reporter = Reporter(quiet=quiet or json)
-    masks = merge_folders(input, output, weights, filtering, decoding, force=force, reporter=reporter)
+    masks = merge_folders(
+        input,
+        output,
+        weights,
+        filtering,
+        decoding,
+        anchors=NO_ANCHORS if anchor is None else read_anchors(anchor),
+        force=force,
+        reporter=reporter,
+    )
     if json:
         say_json([str(path) for path in masks])
     elif not quiet:

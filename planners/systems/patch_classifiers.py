@@ -17,7 +17,7 @@ from ..normalisation import air
 from ..rules import Topology
 from .system import Load, Site, System
 
-_LOAD: Final = Load(memory=0.05, work=1.0)
+_LOAD: Final = Load(memory=0.1, work=6.0)
 _STRIDE: Final = 3.2  # mm
 _FINE: Final = 1.5  # mm
 

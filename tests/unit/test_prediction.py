@@ -98,3 +98,23 @@ def test_saving_over_another_prediction_leaves_nothing_of_it(tmp_path):
 def test_large_vectors_do_not_become_infinite():
     outputs = np.full((7, *TRACE.shape), 60000, np.float16)
     assert np.isfinite(Prediction.of(outputs, TRACE, 3).centres).all()
+
+
+def test_vertebra_or_not_is_shared_out_evenly_and_nothing_is_lost():
+    logits = np.random.default_rng(2).normal(size=(2, *TRACE.shape)).astype(np.float32)
+    spread = Prediction(logits, TRACE).spread_over([1, 2, 4], 5)
+    p = np.exp(spread.logits.astype(np.float64))
+    p /= p.sum(axis=0)
+    binary = np.exp(logits) / np.exp(logits).sum(axis=0)
+    np.testing.assert_allclose(p[[1, 2, 4]], np.broadcast_to(binary[1] / 3, (3, *TRACE.shape)), rtol=5e-3)
+    assert not p[3].any()
+    joined = spread.with_one_channel_for([1, 2, 4]).logits
+    np.testing.assert_allclose(joined[-1] - joined[0], logits[1] - logits[0], atol=5e-3)
+    np.testing.assert_array_equal(spread.foreground_map([1, 2, 4]), joined[-1] > joined[0])
+
+
+def test_many_unsure_names_are_a_sure_vertebra():
+    logits = np.zeros((5, *TRACE.shape))
+    logits[0] = 0.5
+    assert Prediction(logits, TRACE).class_map().max() == 0
+    assert Prediction(logits, TRACE).foreground_map([1, 2, 3, 4]).all()
