@@ -246,7 +246,8 @@ def _validate(learner: Learner, validation: Iterator[Example]) -> tuple[float | 
         with autocast(learner.device, learner.precision):
             stages = _stages(learner, example.image)
             found.append(learner.loss(stages, example.labels, example.extra))
-        counts.append(class_counts(stages[0][:, :classes], example.labels))
+        labels = losses.downsample(example.labels, stages[0].shape[2:])  # some networks are coarser
+        counts.append(class_counts(stages[0][:, :classes], labels))
     loss = float(torch.stack(found).nanmean())
     return loss if math.isfinite(loss) else None, pooled_dice(torch.stack(counts).sum(0))
 

@@ -34,13 +34,19 @@ def catalogue(plan: Plan, fingerprint: Fingerprint) -> str:
 
 def _systems(plan: Plan, fingerprint: Fingerprint) -> Iterator[str]:
     from autospine.core.cost import estimate
+    from autospine.core.errors import DataError
     from autospine.networks.measuring import size_of
     from autospine.registry import find, names
     from autospine.systems import with_systems
 
     for name in names("systems"):
         system = find("systems", name)
-        made, _ = with_systems(plan, fingerprint, [name])
+        try:
+            made, _ = with_systems(plan, fingerprint, [name])
+        except DataError as error:
+            yield f"{name:20} not for this data set"
+            yield f"    {error.message}"
+            continue
         costs = [estimate(made, c, fingerprint, size_of) for c in _stages(made, name)]
         dimensions = " ".join(f"{d}D" for d in getattr(system, "dimensions", ()))
         millions = sum(cost.parameters for cost in costs) / 1e6
