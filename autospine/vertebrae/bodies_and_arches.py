@@ -105,12 +105,19 @@ def curve_of_bodies(mask: NDArray[np.bool_], spacing: Triple, settings: KMeansKn
     found = [p for k, plane in enumerate(opened(planes, settings.opening)) for p in pieces(plane, k, least)]
     if not found:
         return None
-    middles = np.array([middle(piece, planes) for piece in found])
+    places = np.array([middle(piece, planes)[1] for piece in found])
     areas = np.array([piece.area for piece in found], dtype=float)
-    bodies = two_means(middles[:, 1], areas, settings.seed)
-    bodies[bodies] = _in_row(middles[bodies], areas[bodies], settings.row)
-    places = [planes.places(piece.plane, piece.rows, piece.columns).mean(axis=0) for piece in found]
-    return smooth_curve(np.array(places)[bodies], areas[bodies], settings.smoothing, settings.pixel)
+    bodies = np.zeros(planes.shares.shape, dtype=bool)
+    for index in np.flatnonzero(two_means(places, areas, settings.seed)):
+        piece = found[index]
+        bodies[piece.plane, piece.rows, piece.columns] = True
+    # Line by line: bodies that are fused into one piece still show where they stand.
+    plane, rows = np.nonzero(bodies.any(axis=2))
+    widths = bodies.sum(axis=2)[plane, rows].astype(float)
+    behind = (bodies @ planes.behind)[plane, rows] / widths
+    usual = _in_row(rows * planes.pixel, behind, widths, settings.row)
+    points = curve.beside(rows, behind, planes.offsets[plane])
+    return smooth_curve(points[usual], widths[usual], settings.smoothing, settings.pixel)
 
 
 def two_means(behind: FloatArray, areas: FloatArray, seed: int) -> NDArray[np.bool_]:
@@ -177,9 +184,11 @@ def weighted_median(values: FloatArray, weights: FloatArray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def _in_row(middles: FloatArray, areas: FloatArray, tolerance: float) -> NDArray[np.bool_]:
-    """Which components stand no farther in front or behind than most of those around them."""
-    near = abs(middles[:, None, 0] - middles[None, :, 0]) < AROUND
-    usual = [weighted_median(middles[mine, 1], areas[mine]) for mine in near]
-    inside = abs(middles[:, 1] - usual) < tolerance
+def _in_row(
+    heights: FloatArray, behind: FloatArray, widths: FloatArray, tolerance: float
+) -> NDArray[np.bool_]:
+    """Which lines across bodies, (n,), stand no farther in front or behind than most of those around them."""
+    near = {height: abs(heights - height) < AROUND for height in np.unique(heights)}
+    usual = {height: weighted_median(behind[mine], widths[mine]) for height, mine in near.items()}
+    inside = abs(behind - [usual[height] for height in heights]) < tolerance
     return inside if inside.any() else np.ones_like(inside)
