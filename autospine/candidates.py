@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from autospine import __version__
 from autospine.core import anatomy
 from autospine.core.anchor import Anchor
-from autospine.core.column_report import Decoding
+from autospine.core.column_report import ColumnReport, Decoding
 from autospine.core.dataset import Case
 from autospine.core.errors import DataError, DocumentError, GeometryError, UsageError
-from autospine.core.geometry import Triple
+from autospine.core.geometry import Orientation, Triple
 from autospine.core.plan import Plan
 from autospine.core.run import RunFolder
 from autospine.core.volume import Volume
@@ -31,6 +33,10 @@ from autospine.io import documents
 from autospine.io.images import read_labels
 from autospine.postprocessing import variants
 from autospine.vertebrae.centroids import body_centres
+
+#: mm around its centre in which a vertebra is its body, and that a whole one keeps clear of the border.
+_BODY: Final = 12.0
+_CLEAR: Final = 2.0
 
 #: Names of the configurations that predict together, in the plan's order.
 Combination = tuple[str, ...]
@@ -121,7 +127,7 @@ def all_contenders(plan: Plan, combinations: Sequence[Combination]) -> tuple[Con
     voxels, columns, clusters = [], [], []
     for members in combinations:
         chosen = [configurations[name] for name in members]
-        naming = [c.names for c in chosen]
+        naming = [c.tells_levels for c in chosen]
         if all(naming):
             voxels.append(Contender(members))
         if plan.column is not None and any(c.locates for c in chosen):
@@ -150,15 +156,19 @@ def find_predictions(folder: RunFolder, plan: Plan) -> dict[str, dict[str, Path]
     return found
 
 
-def seconds_per_case(folder: RunFolder, configuration: str) -> float | None:
+def seconds_per_case(folder: RunFolder, plan: Plan, configuration: str) -> float | None:
     """Seconds that all trained folds of a configuration take for one case, from the times of validation.
 
-    Every fold's ``validation/seconds.json`` holds the seconds its one network took, by case.
+    Those of the stages before it count as well. Every fold's ``validation/seconds.json`` holds the seconds
+    its one network took, by case.
 
     Returns:
         None when a fold's times were not recorded.
     """
-    total = 0.0
+    previous = plan.configuration(configuration).previous_stage
+    total = seconds_per_case(folder, plan, previous) if previous else 0.0
+    if total is None:
+        return None
     for fold in folder.trained_folds(configuration):
         path = folder.validation(configuration, fold) / "seconds.json"
         times = documents.load(path, dict[str, float]) if path.is_file() else {}
@@ -192,7 +202,7 @@ def score_case(task: CandidateTask) -> CaseCounts:
             )
     centres = _reference_centres(task, reference)
     masks, witnesses = _argmax_masks(task, members), _witnesses(task, members)
-    anchor = _first_anchor(task.plan, centres)
+    anchor = _first_anchor(task.plan, centres, reference)
     scored = tuple(
         _scored(task, _named(task, contender, members, witnesses, masks, anchor), reference, centres)
         for contender in task.contenders
@@ -242,19 +252,39 @@ def _named(
 def _clustered(
     members: Sequence[Prediction], weights: Sequence[float], plan: Plan, anchor: Anchor | None
 ) -> Decoded:
-    """Named from the reference's first vertebra, as its user would say; without names where none fit."""
+    """Named from the reference's first whole vertebra, as its user would; empty where no names fit."""
     if not plan.labels.vertebrae:  # nothing but the mask as a whole can be compared
         return decode_argmax(members, weights, plan)
+    grid = members[0].trace.grid
+    nothing = Decoded(np.zeros(grid.shape, dtype=np.uint8), ColumnReport("clusters", (), named=False))
+    if anchor is None:
+        return nothing
     try:
         return decode_clusters(members, weights, plan, anchor)
     except (DataError, UsageError):  # too many were found for the column
-        return decode_clusters(members, weights, plan)
+        return nothing
 
 
-def _first_anchor(plan: Plan, centres: Mapping[int, Triple]) -> Anchor | None:
-    """The reference's first vertebra."""
-    levels = [plan.labels.vertebrae[value] for value in centres]
-    return Anchor(min(levels, key=anatomy.rank_of)) if levels else None
+def _first_anchor(plan: Plan, centres: Mapping[int, Triple], reference: Volume) -> Anchor | None:
+    """The reference's first vertebra whose body the border does not cut."""
+    levels = {plan.labels.vertebrae[value]: value for value in centres}
+    for level in sorted(levels, key=anatomy.rank_of):
+        if _has_whole_body(reference, levels[level], centres[levels[level]]):
+            return Anchor(level)
+    return None
+
+
+def _has_whole_body(reference: Volume, value: int, centre: Triple) -> bool:
+    """Whether what a vertebra has around the centre of its body keeps clear of upper and lower border."""
+    orientation = Orientation.to_canonical(reference.grid)
+    canonical = reference.reoriented(orientation)
+    places = np.argwhere(canonical.array[0] == value)
+    middle = np.asarray(canonical.grid.to_index(centre))
+    away = (places - middle)[:, 1:] * canonical.grid.spacing[1:]
+    heights = places[np.hypot(*away.T) < _BODY, 0]
+    clear = max(1, math.ceil(_CLEAR / canonical.grid.spacing[0]))
+    top = canonical.grid.shape[0] - 1
+    return bool(len(heights)) and bool(heights.min() >= clear and heights.max() <= top - clear)
 
 
 def _scored(

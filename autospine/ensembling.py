@@ -120,7 +120,7 @@ def choose_ensemble(
     finalists = _finalists(scores, list(predictions))
     joint = [chosen for chosen in all_combinations(finalists, largest) if len(chosen) > 1]
     scores |= scorer.score(all_contenders(plan, joint), "combinations")
-    models = {n: Model(folder.trained_folds(n), seconds_per_case(folder, n)) for n in predictions}
+    models = {n: Model(folder.trained_folds(n), seconds_per_case(folder, plan, n)) for n in predictions}
     ensemble = choose(scores, plan.labels, patients, models, tolerance)
     winner = Contender(tuple(member.configuration for member in ensemble.members), ensemble.decoding)
     variants = scorer.score((winner,), "post_processing", post_processed=True)[winner]
@@ -252,12 +252,18 @@ def _singles(scorer: _Scorer, plan: Plan, names: Sequence[str]) -> dict[Contende
 
 
 def _finalists(scores: Mapping[Contender, Mapping[str, Scored]], names: Sequence[str]) -> list[str]:
-    """The configurations worth combining, in the plan's order: those that are best alone."""
+    """The configurations worth combining, in the plan's order: those that are best alone.
+
+    What knows no names was told one, so its score is beyond compare: only the best of its kind is among them.
+    """
 
     def quality(name: str) -> float:
         return max(_mean_dice(cases) for contender, cases in scores.items() if contender.members == (name,))
 
-    best = sorted(names, key=quality, reverse=True)[:_FINALISTS]
+    ranked = sorted(names, key=quality, reverse=True)
+    unnamed = [name for name in ranked if Contender((name,), "clusters") in scores][:1]
+    naming = [name for name in ranked if Contender((name,), "clusters") not in scores]
+    best = [*naming[: _FINALISTS - len(unnamed)], *unnamed]
     return [name for name in names if name in best]
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autospine.cascade import found_spines, store_class_maps, store_findings
 from autospine.core.cost import cost_table
 from autospine.core.dataset import Dataset
 from autospine.core.errors import DataError, UsageError
@@ -21,6 +20,7 @@ from autospine.core.plan import Budget, Configuration, Plan
 from autospine.core.run import FoldTask, RunFolder
 from autospine.ensembling import Choice, choose_ensemble
 from autospine.fingerprinting import fingerprint_dataset
+from autospine.handover import found_spines, store_class_maps, store_findings
 from autospine.io import documents
 from autospine.io.files import make_folder, remove_partial
 from autospine.io.parallel import cores

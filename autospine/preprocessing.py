@@ -286,7 +286,8 @@ def _preprocess_case(task: _Task) -> None:
         ignore_border(labels, trace, task.levels, centres)
     grid = trace.stored_grid
     stored = StoredCase(case.identifier, trace, content, {c: _index(grid, p) for c, p in centres.items()})
-    save_case(task.folder, stored, image, labels, configuration.patch)
+    if not is_complete(task.folder, case.identifier, content):  # another process may have been faster
+        save_case(task.folder, stored, image, labels, configuration.patch)
 
 
 def _content(task: _Task, label: Path) -> str:

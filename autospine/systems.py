@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autospine.core.errors import UsageError
+from autospine.core.errors import UnknownPluginError, UsageError
 from autospine.core.fingerprint import Fingerprint
 from autospine.core.plan import Plan
 from autospine.registry import find, names
@@ -20,7 +21,7 @@ class SystemRequest:
     """A system and what was chosen about it.
 
     Args:
-        system: Its name in the registry.
+        system: Its name in the registry, or ``file.py:NAME``.
         options: Text by name, as pairs.
     """
 
@@ -29,22 +30,24 @@ class SystemRequest:
 
     @classmethod
     def parse(cls, text: str) -> SystemRequest:
-        """Read ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``.
+        """Read ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``; the name may be ``file.py:NAME``.
 
         Raises:
             UsageError: It reads otherwise.
         """
-        system, _, rest = text.partition(":")
+        file, script, rest = text.rpartition(".py:")
+        name, _, rest = rest.partition(":")
+        system = f"{file}{script}{name}"
         pairs = [part.partition("=") for part in filter(None, rest.split(","))]
         if any(not (name and equals and value) for name, equals, value in pairs):
             raise UsageError(f"{text!r} is no system with options.", remedy="Write NAME:OPTION=VALUE,…")
-        return cls(system, tuple((name, value) for name, _, value in pairs))
+        return cls(system, tuple(sorted((name, value) for name, _, value in pairs)))
 
     @property
-    def configuration(self) -> str:
+    def configuration_name(self) -> str:
         """What the system's last configuration is called; also a folder's name."""
         words = [self.system, *(f"{name}-{value}" for name, value in self.options)]
-        return re.sub(r"[^\w.-]+", "-", "_".join(words))
+        return re.sub(r"[^\w.-]+", "-", "_".join(words)).strip("-.")
 
 
 def with_systems(plan: Plan, fingerprint: Fingerprint, wanted: Sequence[str]) -> tuple[Plan, tuple[str, ...]]:
@@ -69,11 +72,21 @@ def with_systems(plan: Plan, fingerprint: Fingerprint, wanted: Sequence[str]) ->
             chosen.append(text)
             continue
         request = SystemRequest.parse(text)
-        if request.system not in names("systems") and ".py:" not in text:
-            plan.configuration(text)  # says what there is
+        _require_known(request, plan)
         design = find("systems", request.system)
-        made = design(request.configuration, dict(request.options), fingerprint, plan)
+        made = design(request.configuration_name, dict(request.options), fingerprint, plan)
         known = {c.name for c in plan.configurations}
         plan = replace(plan, configurations=(*plan.configurations, *(c for c in made if c.name not in known)))
-        chosen.append(request.configuration)
+        chosen.append(request.configuration_name)
     return plan, tuple(chosen)
+
+
+def _require_known(request: SystemRequest, plan: Plan) -> None:
+    known = [*(c.name for c in plan.configurations), *names("systems")]
+    if request.system in known or ".py:" in request.system:
+        return
+    near = difflib.get_close_matches(request.system, known, n=3, cutoff=0.4) or known
+    raise UnknownPluginError(
+        f"There is no configuration and no system called {request.system!r}.",
+        remedy=f"Did you mean {' or '.join(near)}?",
+    )

@@ -79,9 +79,14 @@ def undersampled(labels: Tensor, near: float, generator: torch.Generator) -> Ten
     close = background & _dilated(foreground, _NEAR)
     far = background & ~close
     wanted = max(int(foreground.sum()), labels.numel() // 100)
+    there = int(close.sum()), int(far.sum())
+    # What one part lacks the other gives.
+    from_far = min((1 - near) * wanted, there[1])
+    from_close = min(wanted - from_far, there[0])
+    from_far = min(wanted - from_close, there[1])
     chance = torch.zeros(labels.shape, device=labels.device)
-    for part, share in ((close, near), (far, 1 - near)):
-        chance[part] = share * wanted / max(int(part.sum()), 1)
+    for part, share, count in ((close, from_close, there[0]), (far, from_far, there[1])):
+        chance[part] = share / max(count, 1)
     dropped = background & (torch.rand(labels.shape, generator=generator).to(labels.device) >= chance)
     return labels.masked_fill(dropped, _UNKNOWN)
 

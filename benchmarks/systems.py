@@ -121,7 +121,6 @@ def fitted(configuration: Configuration, found: Probe, seconds: float) -> Config
         steps = max(1, round(before / (found.pretraining * epochs)))
         schedule = replace(schedule, pretraining=replace(schedule.pretraining, epochs=epochs, steps=steps))
     steps = max(1, round((seconds - before) * TRAINING_SHARE / found.seconds / EPOCHS))
-    every = max(1, EPOCHS // 8) if schedule.unfreeze_every else 0
     warmup = min(schedule.warmup_steps, steps)
     schedule = replace(
         schedule,
@@ -129,7 +128,6 @@ def fitted(configuration: Configuration, found: Probe, seconds: float) -> Config
         steps=steps,
         validation_steps=1,
         warmup_steps=warmup,
-        unfreeze_every=every,
     )
     return replace(configuration, schedule=schedule)
 

@@ -178,7 +178,7 @@ def _run_epoch(
     schedule, started = learner.schedule, time.monotonic()
     step_losses, skipped, rate = [], 0, 0.0
     learner.network.train()
-    thaw(learner.network, epoch, schedule.unfreeze_every)
+    thaw(learner.network, epoch / schedule.epochs, schedule.unfreezing)
     for step in range(schedule.steps):
         done = epoch * schedule.steps + step
         rate = learning_rate(schedule, done)

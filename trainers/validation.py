@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autospine.core.located import Findings
+from autospine.core.findings import Findings
 from autospine.core.run import FoldTask
 from autospine.inference.clustering import export_joined
 from autospine.inference.export import export_labels

@@ -49,7 +49,7 @@ def plan(
     from autospine.core.cost import cost_table
     from autospine.core.errors import UsageError
     from autospine.core.fingerprint import Fingerprint
-    from autospine.core.nominal import nominal_fingerprint
+    from autospine.core.nominal_fingerprint import nominal_fingerprint
     from autospine.hardware import choose_device, measure_budget
     from autospine.io import documents
     from autospine.networks.measuring import size_of

@@ -13,7 +13,7 @@ from typing import Final
 
 from autospine.core.fingerprint import Fingerprint
 from autospine.core.network_size import Size, family, unet_size
-from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
+from autospine.core.plan import CENTRE_CHANNELS, Budget, Configuration, NetworkSpec, Plan
 from autospine.core.table import duration, number, table
 
 #: Counts what a network takes for one patch: ``(spec, patch, channels, outputs)``.
@@ -87,7 +87,8 @@ def estimate(
     steps = schedule.epochs * (schedule.steps + schedule.validation_steps / 3)
     maps = size.feature_maps * configuration.batch_size
     voxels = math.prod(configuration.median_shape) * len(fingerprint.cases)
-    bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * outputs
+    stored = len(plan.classes) + (CENTRE_CHANNELS if configuration.locates else 0)
+    bytes_a_voxel = _IMAGE_BYTES * len(configuration.normalisation) + _LABEL_BYTES + _LOGIT_BYTES * stored
     return Cost(
         parameters=size.parameters,
         steps=schedule.epochs * schedule.steps,

@@ -199,7 +199,7 @@ def _checked(what: str, value: OptionValue, hint: Any) -> OptionValue:
     if hint == tuple[int, ...]:
         if isinstance(value, tuple) and all(type(item) is int for item in value):
             return value
-    elif type(value) is hint:
+    elif type(value) is hint and not (isinstance(value, int | float) and value < 0):
         return value
     kind = "numbers, as 1/2/4" if hint == tuple[int, ...] else hint.__name__
     raise UsageError(f"{what} is {value!r}.", remedy=f"Give it a value of the kind {kind}.")

@@ -203,7 +203,8 @@ class Schedule:
         balance: ``"undersampled"`` draws, anew for every batch, as many voxels of the background as there
             are labelled ones, and leaves the others out of the loss.
         near_background: Share of the background so drawn that lies within 10 voxels of a label.
-        unfreeze_every: Epochs after which one more layer is trained, the last one first; 0 trains all.
+        unfreezing: Share of the training over which layers begin to learn, the last one first; 0 trains all
+            from the start.
         pretraining: What comes before.
         augmentation: What happens to the patches.
     """
@@ -233,7 +234,7 @@ class Schedule:
     deterministic: bool = False
     balance: Literal["none", "undersampled"] = "none"
     near_background: float = 0.5
-    unfreeze_every: int = 0
+    unfreezing: float = 0.0
     pretraining: Pretraining = field(default_factory=Pretraining)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -307,14 +308,14 @@ class Configuration:
         return len(self.patch)
 
     @property
-    def names(self) -> bool:
+    def tells_levels(self) -> bool:
         """Whether it tells levels apart."""
         return self.target == "classes"
 
     @property
     def locates(self) -> bool:
         """Whether its predictions tell where each vertebra's body has its centre."""
-        return self.centres or (self.names and self.view != "windows")
+        return self.centres or (self.tells_levels and self.view != "windows")
 
     @property
     def fed(self) -> bool:
@@ -323,7 +324,7 @@ class Configuration:
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         solid = self.dimensions == 3 and None not in self.spacing
-        if self.centres and not (solid and self.names and self.view == "windows"):
+        if self.centres and not (solid and self.tells_levels and self.view == "windows"):
             yield (
                 "cannot learn where bodies have their centres",
                 "That takes windows in three dimensions, a spacing along each and the target classes; "

@@ -86,7 +86,7 @@ class FoldTask:
         training: Identifiers of the cases to train on.
         validation: Identifiers of the cases to predict at the end, never trained on.
         data: Folder of the preprocessed cases.
-        previous: Folder of the previous stage's class maps, for a cascade.
+        previous: Folder of what the previous stage hands over, where there is one.
         output: Folder of this fold's files.
         device: ``"cpu"`` or ``"cuda"``, optionally with an index.
     """

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from autospine.core.findings import Findings, Located
 from autospine.core.geometry import Box, FloatArray
-from autospine.core.located import Findings, Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.trace import Trace
 from autospine.inference.groups import Witness, column_model, find_groups, vertebra_channels
@@ -42,8 +42,10 @@ _LEAST_PRESENCE: Final = 0.1
 _LEAST_VOLUME: Final = 500.0
 #: How sure an outline's name is taken to be.
 _CERTAINTY: Final = 0.9
-#: Parts of the spine smaller than this share of the largest are none.
+#: Parts of the spine smaller than this share of the largest are none, unless they have so many mm³: a
+#: vertebra of the neck has 8000.
 _SMALL: Final = 0.05
+_LEAST_PART: Final = 3000.0
 #: mm that the box around the spine leaves free, and how far vertebrae reach beyond the balls around their
 #: centres along z, y, x: transverse and spinous processes.
 _MARGIN: Final = 20.0
@@ -210,13 +212,12 @@ def _spine(foreground: NDArray[np.bool_], trace: Trace, reach: Sequence[float]) 
     """Box around the vertebrae, on the oriented grid of the whole scan."""
     statistics = cc3d.statistics(cc3d.connected_components(foreground, connectivity=26))
     sizes = statistics["voxel_counts"][1:]
-    large = [
-        box
-        for box, size in zip(statistics["bounding_boxes"][1:], sizes, strict=True)
-        if size >= _SMALL * sizes.max()
-    ]
-    if not large:
+    if not len(sizes):
         return None
+    # A share of the largest part alone would drop a neck above vertebrae that have grown together.
+    least = min(_SMALL * sizes.max(), _LEAST_PART / trace.stored_grid.voxel_volume)
+    boxes = zip(statistics["bounding_boxes"][1:], sizes, strict=True)
+    large = [box for box, size in boxes if size >= least]
     grid = trace.orientation.apply_grid(trace.grid)
     start, stop = [], []
     for axis in range(3):

@@ -14,7 +14,7 @@ from autospine.core.anchor import Anchor
 from autospine.core.column_report import Decoding, Partial
 from autospine.core.ensemble import Ensemble, Member
 from autospine.core.errors import UsageError
-from autospine.core.located import Findings, Located
+from autospine.core.findings import Findings, Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
@@ -232,7 +232,7 @@ def _usual(ensemble: Ensemble, plan: Plan) -> Decoding:
     """How configurations that were chosen by hand decide on names."""
     if can_name_columns(ensemble, plan):
         return "sequence"
-    naming = any(plan.configuration(member.configuration).names for member in ensemble.members)
+    naming = any(plan.configuration(member.configuration).tells_levels for member in ensemble.members)
     return "argmax" if naming else "clusters"
 
 

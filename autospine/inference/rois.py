@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autospine.core.findings import Located
 from autospine.core.geometry import Box, FloatArray, Grid
-from autospine.core.located import Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.trace import Trace
 from autospine.inference.instances import Instance, body_centre, merge_instances, nearest_part

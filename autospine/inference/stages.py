@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autospine.core.located import Located
+from autospine.core.findings import Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.trace import Trace
 from autospine.inference.prediction import Prediction

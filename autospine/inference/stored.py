@@ -79,7 +79,8 @@ def merge_folders(
         output: Where ``<case>.nii.gz`` is written, on the scan's own grid.
         weights: One positive number per folder; none weighs them equally.
         post_processing: What happens to every merged mask.
-        decoding: How names are decided; None names columns where a folder knows where vertebrae are.
+        decoding: How names are decided; None names columns where a folder knows where vertebrae are, and
+            clusters where none tells levels apart.
         anchors: Known vertebrae, where names are decided by clustering.
         force: Replace masks that are there already.
         reporter: Where progress is told; by default nowhere.
@@ -128,10 +129,16 @@ def _decoded(
             )
     plan = next((each.plan for each in stored if each.plan.column is not None), stored[0].plan)
     knowing = plan.column is not None and any(member.centres is not None for member in members)
-    chosen = decoding or ("sequence" if knowing else "argmax")
+    chosen = decoding or ("sequence" if knowing else "argmax" if any(map(_names, stored)) else "clusters")
     if chosen == "clusters":
         return grid, decode_clusters(members, weights, plan, anchors.of(case))
     return grid, (decode_sequence if chosen == "sequence" else decode_argmax)(members, weights, plan)
+
+
+def _names(stored: StoredPredictions) -> bool:
+    """Whether the configuration that a folder is called after tells levels apart."""
+    known = {c.name: c.tells_levels for c in stored.plan.configurations}
+    return known.get(stored.folder.name, True)
 
 
 def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:

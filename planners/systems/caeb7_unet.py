@@ -30,9 +30,10 @@ class CaebChoices:
 
 def _design(site: Site, choices: CaebChoices, options: EfficientNetOptions) -> tuple[Configuration, ...]:
     flat = choices.dimensions == 2
-    # Batches of volumes are too small to normalise by.
-    chosen = options if flat else replace(options, norm="instance")
-    if not site.on_gpu and options.variant == EfficientNetOptions().variant:
+    chosen = options
+    if not flat and "norm" not in site.given:
+        chosen = replace(chosen, norm="instance")  # batches of volumes are too small to normalise by
+    if not site.on_gpu and "variant" not in site.given:
         chosen = replace(chosen, variant="b0")  # the published one takes a CPU minutes a step
 
     def network(shape: Topology) -> NetworkSpec:
@@ -49,7 +50,7 @@ def _design(site: Site, choices: CaebChoices, options: EfficientNetOptions) -> t
         weight_decay=1e-2,
         warmup_steps=5 * planned.schedule.steps if site.on_gpu else planned.schedule.warmup_steps,
     )
-    context = choices.context if flat else 0
+    context = choices.context if flat or "context" in site.given else 0
     return (without_deep_supervision(replace(planned, context=context, schedule=schedule)),)
 
 

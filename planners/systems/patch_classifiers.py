@@ -65,13 +65,12 @@ def _belief_network(site: Site, choices: PatchChoices, network: None) -> tuple[C
         learning_rate=1e-2,
         weight_decay=2e-4,
     )
-    # The head and one hidden layer after the other get a share of the first half of the training.
-    every = max(1, planned.schedule.epochs // 2 // (len(choices.hidden) + 1))
-    schedule = replace(planned.schedule, pretraining=pretraining, unfreeze_every=every)
+    schedule = replace(planned.schedule, pretraining=pretraining, unfreezing=0.5)
     return (replace(planned, schedule=schedule),)
 
 
 def _classifier(site: Site, choices: PatchChoices, crop: Crop) -> Configuration:
+    site.require_ct()
     designer = site.designer(_LOAD, centres=False)
     options = _patches(choices, min(designer.spacing))
 
@@ -109,8 +108,6 @@ def _patches(choices: PatchChoices, spacing: float) -> PatchMlpOptions:
 
 def _to_unit_range(channel: Normalisation) -> Normalisation:
     """Intensities between 0 and 1, which sigmoid units can reconstruct."""
-    if channel.kind != "ct":
-        return channel
     return replace(channel, mean=channel.lower, std=channel.upper - channel.lower)
 
 

@@ -34,7 +34,9 @@ class SegNetChoices:
 def _design(site: Site, choices: SegNetChoices, options: SegNetOptions) -> tuple[Configuration, ...]:
     flat = choices.dimensions == 2
     base = (64 if flat else 32) if site.on_gpu else 16
-    chosen = options if flat else replace(options, norm="instance")
+    chosen = options
+    if not flat and "norm" not in site.given:
+        chosen = replace(chosen, norm="instance")  # batches of volumes are too small to normalise by
 
     def network(shape: Topology) -> NetworkSpec:
         features = (*widths(base, 4, 512), *[min(8 * base, 512)] * 2)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from autospine.core.errors import DataError
+from autospine.core.errors import DataError, UsageError
 from autospine.core.fingerprint import Fingerprint
 from autospine.core.network_options import options_of_text
 from autospine.core.plan import Configuration, NetworkSpec, Plan
@@ -22,7 +22,7 @@ from ..survey import Survey
 class Load:
     """What a network takes beside the U-Net that the planner would build for the same topology.
 
-    Counted by ``networks.measuring.size_of`` for the plans of ``core.nominal``.
+    Counted by ``networks.measuring.size_of`` for the plans of ``core.nominal_fingerprint``.
 
     Args:
         memory: Times its feature maps, on a GPU.
@@ -41,11 +41,13 @@ class Site:
         name: Of the configuration that the system is asked for by.
         fingerprint: Of the data set.
         plan: What has been planned already; gives classes, labels, column and budget.
+        given: Names of the options that the user has chosen; no rule overrules them.
     """
 
     name: str
     fingerprint: Fingerprint
     plan: Plan
+    given: frozenset[str] = frozenset()
 
     @property
     def on_gpu(self) -> bool:
@@ -91,6 +93,18 @@ class Site:
                 remedy="Choose a system that needs none, as kmeans_knn.",
             )
 
+    def require_ct(self) -> None:
+        """Refuse channels without an absolute scale.
+
+        Raises:
+            DataError: One is not CT.
+        """
+        if any(channel.casefold() != "ct" for channel in self.fingerprint.channels):
+            raise DataError(
+                f"{self.name} needs intensities with an absolute scale, and these are not CT.",
+                remedy="Choose another system.",
+            )
+
 
 Design = Callable[[Site, Any, Any], tuple[Configuration, ...]]
 
@@ -133,7 +147,13 @@ class System:
             DataError: The data set does not suit the system.
         """
         choices, network = options_of_text((self.choices, self.network), options, self.name)
-        return self.design(Site(name, fingerprint, plan), choices, network)
+        dimensions = getattr(choices, "dimensions", self.dimensions[0])
+        if dimensions not in self.dimensions:
+            raise UsageError(
+                f"{self.name} has no {dimensions} dimensions.",
+                remedy=f"Choose from: {', '.join(map(str, self.dimensions))}.",
+            )
+        return self.design(Site(name, fingerprint, plan, frozenset(options)), choices, network)
 
 
 def spec(

@@ -51,7 +51,6 @@ class Overfitted:
             workers=1,
             augmentation=PLAIN,
             pretraining=pretraining,
-            unfreeze_every=min(1, schedule.unfreeze_every),
             **changes,
         )
         return replace(configuration, schedule=schedule)
@@ -81,7 +80,7 @@ class Overfitted:
     def predicted(self):
         """What the stored weights predict for the scan, voxel by voxel."""
         (case,) = self.run.dataset.training
-        decoding = "argmax" if self.configuration.names else None
+        decoding = "argmax" if self.configuration.tells_levels else None
         predictor = Predictor.open(
             self.run.folder, "cpu", configurations=(self.configuration.name,), decoding=decoding
         )

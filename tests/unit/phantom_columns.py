@@ -6,8 +6,8 @@ import numpy as np
 
 from autospine.core import anatomy
 from autospine.core.dataset import LabelSchema
+from autospine.core.findings import Located
 from autospine.core.geometry import Box, Orientation
-from autospine.core.located import Located
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation, Plan
 from autospine.core.trace import Trace
 from autospine.phantom import DEMO, generate

@@ -10,7 +10,8 @@ import pytest
 from autospine import candidates
 from autospine.candidates import Contender, Scored, all_combinations, all_contenders
 from autospine.cli.main import run as run_command
-from autospine.core import leaderboard
+from autospine.core import anatomy, leaderboard
+from autospine.core.anchor import Anchor
 from autospine.core.column import ColumnModel, Succession
 from autospine.core.dataset import Case, Dataset, LabelSchema
 from autospine.core.ensemble import Ensemble, Member, PostProcessing
@@ -19,6 +20,7 @@ from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Configuration, NetworkSpec, Plan
 from autospine.core.run import RunFolder
 from autospine.core.trace import Trace
+from autospine.core.volume import Volume
 from autospine.ensembling import Model, choose, choose_ensemble
 from autospine.evaluation.overlap import Overlap
 from autospine.inference.prediction import Prediction
@@ -181,6 +183,36 @@ def test_what_was_told_a_name_is_shown_but_not_chosen_beside_what_was_not():
     assert (ensemble.name, ensemble.decoding) == ("x", "argmax")
     assert ensemble.leaderboard[0].decoding == "clusters"
     assert chosen({told: scores[told]}).decoding == "clusters"
+
+
+def block(*, lowest):
+    """A reference whose T12 begins at a slice and reaches far up; L1 stands in the middle of the scan."""
+    array = np.zeros((1, 60, 20, 20), np.int32)
+    array[0, lowest : lowest + 12, 6:14, 6:14] = 1
+    array[0, 24:34, 6:14, 6:14] = 2
+    volume = Volume(array, Grid((60, 20, 20), (2.0, 2.0, 2.0)))
+    centres = {v: volume.grid.to_world(np.argwhere(array[0] == v).mean(axis=0)) for v in (1, 2)}
+    return volume, {v: tuple(map(float, c)) for v, c in centres.items()}
+
+
+@pytest.mark.parametrize(("lowest", "first"), [(40, "T12"), (48, "L1")])
+def test_the_anchor_is_the_first_vertebra_that_the_border_does_not_cut(lowest, first):
+    plan = Plan("toy", "spine", SCHEMA, (0, 1, 2), ())
+    volume, centres = block(lowest=lowest)
+    assert candidates._first_anchor(plan, centres, volume) == Anchor(anatomy.label_of(first))
+
+
+def test_more_clusters_than_names_name_nothing(monkeypatch):
+    def refuse(*_):
+        raise UsageError("too many")
+
+    monkeypatch.setattr(candidates, "decode_clusters", refuse)
+    plan = Plan("toy", "spine", SCHEMA, (0, 1, 2), ())
+    trace = Trace(GRID, IDENTITY, Box.whole(GRID.shape), (0, 1, 2), GRID.shape)
+    member = Prediction(np.zeros((3, *GRID.shape), np.float16), trace)
+    decoded = candidates._clustered([member], [1.0], plan, Anchor(19))
+    assert decoded.column.vertebrae == ()
+    assert not decoded.labels.any()
 
 
 # A run folder with hand-made predictions

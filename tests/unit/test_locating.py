@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autospine.core.findings import Findings
 from autospine.core.geometry import Box, Grid, Orientation
-from autospine.core.located import Findings
 from autospine.core.trace import Trace
 from autospine.inference.instances import Instance, merge_instances
 from autospine.inference.locating import locate
@@ -216,6 +216,20 @@ def test_small_parts_do_not_stretch_the_box():
     clean = locate(labels_as_logits(column), CLASSES, column.plan()).spine
     column.labels[0, :2, :2] = column.labels[-1, -2:, -2:] = next(iter(column.world))
     assert locate(labels_as_logits(column), CLASSES, column.plan()).spine == clean
+
+
+def test_a_neck_above_vertebrae_that_have_grown_together_stays_in_the_box():
+    grid = Grid((160, 40, 40), (2.0, 2.0, 2.0))
+    trace = Trace(grid, Orientation.to_canonical(grid), Box.whole(grid.shape), (0, 1, 2), grid.shape)
+    foreground = np.zeros(grid.shape, dtype=bool)
+    foreground[0:110, 5:35, 5:35] = True
+    for bottom in range(112, 150, 10):
+        foreground[bottom : bottom + 6, 14:26, 12:28] = True  # 9 cm³ each, below a hundredth of the rest
+    foreground[156:158, 20, 20] = True
+    logits = np.where(foreground, 5.0, -5.0).astype(np.float32)
+    spread = Prediction(np.stack([-logits, logits]), trace).spread_over(range(1, 27), 27)
+    box = locate(spread, FOREGROUND, PLAN).spine
+    assert box.stop[0] == 148 + 10
 
 
 @pytest.mark.parametrize("configuration", [BALLS, CLASSES, FOREGROUND])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from autospine.core.located import Located
+from autospine.core.findings import Located
 from autospine.inference.decoding import decode_sequence
 from autospine.inference.rois import predict_regions
 

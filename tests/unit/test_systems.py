@@ -7,7 +7,7 @@ import torch
 
 from autospine.core.dataset import LabelSchema
 from autospine.core.errors import DataError, UnknownPluginError, UsageError
-from autospine.core.nominal import nominal_fingerprint
+from autospine.core.nominal_fingerprint import nominal_fingerprint
 from autospine.core.plan import Budget, Plan
 from autospine.io.documents import from_json, to_json
 from autospine.networks import build
@@ -103,7 +103,7 @@ def test_systems_can_be_added_to_the_plan_of_another_planner():
 
 def test_options_reach_network_and_plan():
     made = planned("caeb7_unet:variant=b3,context=0").configurations[-1]
-    assert made.name == "caeb7_unet_variant-b3_context-0"
+    assert made.name == "caeb7_unet_context-0_variant-b3"
     assert (made.network.options["variant"], made.context) == ("b3", 0)
     assert planned("caeb7_unet", budget="gpu").configurations[-1].network.options["variant"] == "b7"
 
@@ -129,7 +129,11 @@ def test_the_locator_is_the_planners_own_coarse_stage_where_there_is_one():
         ("caeb7_unet:colour=red", UsageError),
         ("caeb7_unet:variant", UsageError),
         ("dense_unet_2stage:segmenter=nothing", UnknownPluginError),
-        ("no_such_system", UsageError),
+        ("segnet:dimensions=4", UsageError),
+        ("kmeans_knn:dimensions=3", UsageError),
+        ("ssae:patch=-5", UsageError),
+        ("caeb7_unet:dimensions=3,context=1", UsageError),
+        ("no_such_system", UnknownPluginError),
     ],
 )
 def test_what_does_not_exist_is_refused(text, error):
@@ -138,9 +142,35 @@ def test_what_does_not_exist_is_refused(text, error):
 
 
 def test_a_misspelt_system_finds_its_name():
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UnknownPluginError, match="segnett") as caught:
         planned("segnett")
-    assert "segnet" in f"{caught.value} {caught.value.remedy}"
+    assert "segnet" in caught.value.remedy
+
+
+def test_no_rule_overrules_what_was_asked_for():
+    assert planned("caeb7_unet:variant=b7").configurations[-1].network.options["variant"] == "b7"
+    assert planned("segnet:dimensions=3,norm=batch").configurations[-1].network.options["norm"] == "batch"
+    assert planned("segnet:dimensions=3").configurations[-1].network.options["norm"] == "instance"
+
+
+def test_the_order_of_options_makes_no_other_configuration():
+    first, second = (SystemRequest.parse(text) for text in ("a:b=1,c=2", "a:c=2,b=1"))
+    assert first == second
+
+
+def test_a_system_of_a_file_is_asked_for_by_its_path(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from autospine.planners.systems.segnet import SEGNET as MINE\n")
+    made = planned(f"{file}:MINE:balancing=false").configurations[-1]
+    assert made.name.endswith("mine.py-MINE_balancing-false")
+    assert made.class_weights == ()
+    assert not SystemRequest.parse("./mine.py:MINE").configuration_name.startswith(".")
+
+
+def test_what_is_not_ct_suits_no_patch_classifier():
+    fingerprint = replace(lumbar(), channels=("MRI",))
+    with pytest.raises(DataError, match="not CT"):
+        planned("ssae", fingerprint=fingerprint)
 
 
 def test_binary_masks_suit_what_needs_no_names_and_nothing_else():

@@ -19,33 +19,41 @@ def learning(network):
 
 def test_layers_thaw_from_the_last_to_the_first():
     network, seen = Stack(), []
-    for epoch in range(8):
-        thaw(network, epoch, every=2)
+    for epoch in range(12):
+        thaw(network, epoch / 12, share=0.5)
         seen.append(sum(learning(network)))
         assert learning(network) == sorted(learning(network))
-    assert seen == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert seen == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 100])
+def test_every_layer_has_its_turn_however_short_the_training_is(epochs):
+    network = Stack()
+    for epoch in range(epochs):
+        thaw(network, epoch / epochs, share=0.5)
+    assert sum(learning(network)) == (4 if epochs > 1 else 1)
 
 
 def test_a_resumed_training_thaws_as_much():
     network = Stack()
-    thaw(network, 5, every=2)
+    thaw(network, 5 / 12, share=0.5)
     assert learning(network) == [False, True, True, True]
 
 
 def test_without_it_nothing_is_frozen():
     network = nn.Conv2d(1, 1, 1)
-    thaw(network, 0, every=0)
+    thaw(network, 0.0, share=0.0)
     assert all(p.requires_grad for p in network.parameters())
 
 
 def test_a_network_without_layers_is_refused():
     with pytest.raises(UsageError, match="layer by layer"):
-        thaw(nn.Sequential(nn.Linear(1, 1)), 0, every=1)
+        thaw(nn.Sequential(nn.Linear(1, 1)), 0.0, share=0.5)
 
 
 def test_frozen_layers_do_not_move():
     network = Stack()
-    thaw(network, 0, every=1)
+    thaw(network, 0.0, share=0.5)
     before = [layer.weight.clone() for layer in network.layers]
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.1)
     network.head(network.layers[2](torch.ones(1, 2))).sum().backward()

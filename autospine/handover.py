@@ -11,22 +11,28 @@ not train on it, so that a stage is trained on mistakes as large as those it wil
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from autospine.core.errors import UsageError
+from autospine.core.findings import Findings
 from autospine.core.geometry import Box
-from autospine.core.located import Findings
 from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder
 from autospine.inference.locating import locate
 from autospine.inference.prediction import Prediction
 from autospine.inference.stages import handed_map
 from autospine.io import documents
+from autospine.io.files import make_folder, write_text
 from autospine.io.store import save_array
 from autospine.preprocessed import open_case
 from autospine.preprocessing import resample_previous
 from autospine.splits import Splits
+
+#: What the files of a folder were made for; no case's name begins with a dot.
+_NOTE: Final = ".made_for"
 
 
 def store_findings(folder: RunFolder, plan: Plan, splits: Splits, configuration: Configuration) -> None:
@@ -40,6 +46,7 @@ def store_findings(folder: RunFolder, plan: Plan, splits: Splits, configuration:
     if configuration.view != "vertebrae" and configuration.crop != "spine":
         return
     previous = plan.configuration(configuration.previous_stage or "")
+    _discard_if_changed(folder.previous(configuration), previous, configuration)
     for identifier, source in _predictions(folder, splits, configuration):
         path = findings_path(folder.previous(configuration), identifier)
         if not _is_younger(path, source):
@@ -57,6 +64,8 @@ def store_class_maps(folder: RunFolder, plan: Plan, splits: Splits, configuratio
     if not configuration.fed:
         return
     data, target = folder.preprocessed(plan, configuration), folder.previous(configuration)
+    previous = plan.configuration(configuration.previous_stage or "")
+    _discard_if_changed(target, previous, configuration)
     for identifier, source in _predictions(folder, splits, configuration):
         path = target / f"{identifier}.b2nd"
         if not _is_younger(path, source):
@@ -76,6 +85,18 @@ def found_spines(folder: RunFolder, splits: Splits, configuration: Configuration
 def findings_path(previous: Path, identifier: str) -> Path:
     """Where a case's findings stand."""
     return previous / f"{identifier}.json"
+
+
+def _discard_if_changed(target: Path, previous: Configuration, configuration: Configuration) -> None:
+    """Delete what was handed over between other stages than these: a plan may have been edited since."""
+    grid = configuration.axes, configuration.spacing, configuration.crop
+    made_for = documents.content_hash(previous, configuration.view, configuration.feed, grid)
+    note = target / _NOTE
+    if note.is_file() and note.read_text(encoding="utf-8") == made_for:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    make_folder(target)
+    write_text(note, made_for)
 
 
 def _predictions(
