@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.cluster.vq import ClusterError, kmeans2
 
 from autospine.core.geometry import FloatArray, Triple
 from autospine.vertebrae.curved_planes import CurvedPlanes, curved_planes
@@ -26,8 +25,6 @@ from autospine.vertebrae.spine_curve import SpineCurve, curve_of_mask, smooth_cu
 
 #: Clusters nearer to each other than this, mm, are not bodies and arches: the canal lies between those.
 _CANAL: Final = 14.0
-#: 2-means may end in a poor optimum: the best of so many starts counts.
-_STARTS: Final = 3
 #: What is usual for a body is the median over the bodies this near to it along the spine, mm.
 AROUND: Final = 40.0
 #: An arch is where its front is, mm deep: the spinous processes of the chest droop to the next body.
@@ -108,49 +105,47 @@ def curve_of_bodies(mask: NDArray[np.bool_], spacing: Triple, settings: KMeansKn
     places = np.array([middle(piece, planes)[1] for piece in found])
     areas = np.array([piece.area for piece in found], dtype=float)
     bodies = np.zeros(planes.shares.shape, dtype=bool)
-    for index in np.flatnonzero(two_means(places, areas, settings.seed)):
+    for index in np.flatnonzero(two_means(places, areas)):
         piece = found[index]
         bodies[piece.plane, piece.rows, piece.columns] = True
-    # Line by line: bodies that are fused into one piece still show where they stand.
+    return _through_lines(planes, bodies, settings)
+
+
+def _through_lines(planes: CurvedPlanes, bodies: NDArray[np.bool_], settings: KMeansKnn) -> SpineCurve:
+    """The curve through the middles of all lines across bodies (k, n, m), some of which may be astray.
+
+    Line by line, and not body by body, for bodies that are fused still show where they stand.
+    """
     plane, rows = np.nonzero(bodies.any(axis=2))
-    widths = bodies.sum(axis=2)[plane, rows].astype(float)
-    behind = (bodies @ planes.behind)[plane, rows] / widths
-    usual = _in_row(rows * planes.pixel, behind, widths, settings.row)
-    points = curve.beside(rows, behind, planes.offsets[plane])
+    widths = np.asarray(bodies.sum(axis=2)[plane, rows], dtype=np.float64)
+    behind = np.asarray((bodies @ planes.behind)[plane, rows] / widths, dtype=np.float64)
+    usual = _in_row(np.asarray(rows * planes.pixel, dtype=float), behind, widths, settings.row)
+    points = planes.curve.beside(rows, behind, planes.offsets[plane])
     return smooth_curve(points[usual], widths[usual], settings.smoothing, settings.pixel)
 
 
-def two_means(behind: FloatArray, areas: FloatArray, seed: int) -> NDArray[np.bool_]:
-    """Which components are bodies.
+def two_means(behind: FloatArray, areas: FloatArray) -> NDArray[np.bool_]:
+    """Which components are bodies, by 2-means of their places.
 
     The cluster of the larger total area are the bodies, but bodies stand in front: what is larger and lies
-    behind must be twice as large. Without two clusters a canal apart, all are.
+    behind must be twice as large. Without two clusters a canal apart, all are. On a line the best two means
+    are found by trying all splits; nothing is left to a random start.
 
     Args:
         behind: How far behind the spine's curve each component lies, mm, (n,); n is 1 at least.
         areas: Of the components, (n,).
-        seed: Of the random starts.
     """
-    centred = behind - behind.mean()
-    spread = float(centred.std())
-    everything = np.ones(len(behind), dtype=bool)
-    if spread < 1.0:
-        return everything
-    best, cost = everything.astype(np.intp), np.inf
-    for start in range(_STARTS):
-        rng = np.random.default_rng((seed, start))
-        try:
-            means, labels = kmeans2(centred[:, None] / spread, 2, minit="++", missing="raise", rng=rng)
-        except ClusterError:  # a cluster ran empty
-            continue
-        distance = float(((centred / spread - means[labels, 0]) ** 2).sum())
-        if distance < cost:
-            # Cluster 0 is the front one.
-            best, cost = labels if means[0, 0] < means[1, 0] else 1 - labels, distance
-    if not np.isfinite(cost) or behind[best == 1].mean() - behind[best == 0].mean() < _CANAL:
-        return everything
-    front, back = areas[best == 0].sum(), areas[best == 1].sum()
-    return np.asarray(best == (0 if front > 0.5 * back else 1))
+    order = np.argsort(behind, kind="stable")
+    values, sizes = behind[order], np.arange(1, len(behind))
+    sums = np.cumsum(values)
+    means = np.stack([sums[:-1] / sizes, (sums[-1] - sums[:-1]) / (len(behind) - sizes)])
+    # The squares within clusters are least where those between them are largest.
+    between = sizes * (len(behind) - sizes) * (means[1] - means[0]) ** 2
+    if len(behind) < 2 or (means[1] - means[0])[split := int(between.argmax())] < _CANAL:
+        return np.ones(len(behind), dtype=bool)
+    front = np.zeros(len(behind), dtype=bool)
+    front[order[: split + 1]] = True
+    return front if areas[front].sum() > 0.5 * areas[~front].sum() else ~front
 
 
 def couple(arches: Sequence[Piece], bodies: Sequence[Piece], planes: CurvedPlanes) -> list[tuple[Piece, int]]:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autospine.core.geometry import FloatArray
-from autospine.vertebrae.bodies_and_arches import AROUND, Piece, middle, opened, pieces, weighted_median
+from autospine.vertebrae.bodies_and_arches import AROUND, Piece, middle, opened, pieces
 from autospine.vertebrae.curved_planes import CurvedPlanes
 from autospine.vertebrae.kmeans_knn_settings import KMeansKnn
 
-#: Share of a body's pixels in front of what counts as its back wall: osteophytes do not.
-_WALL: Final = 0.95
+#: Share of the lines across bodies that end in front of what counts as the back wall: where noise or a
+#: pedicle joins a body to its arch, they end far behind.
+_WALL: Final = 0.7
 #: The cross-section is measured from this far in front of the curve, over planes this far beside it, mm.
 _FRONT: Final = 12.0
 _BESIDE: Final = 9.0
@@ -57,7 +58,7 @@ def find_rows(planes: CurvedPlanes, settings: KMeansKnn) -> BodyRows | None:
     """
     masks = opened(planes, settings.opening)
     least = settings.least_body / settings.pixel**2
-    limit = _back_wall(planes, masks, settings)
+    limit = _back_wall(planes, settings)
     if limit is None:
         return None
     front = planes.behind <= limit[:, None] + settings.wall
@@ -87,13 +88,20 @@ def split(piece: Piece, profile: FloatArray, settings: KMeansKnn) -> list[Piece]
     below, above = np.maximum.accumulate(inside), np.maximum.accumulate(inside[::-1])[::-1]
     depth = inside / np.maximum(np.minimum(below, above), np.finfo(float).tiny)
     valley = end + int(depth[end:-end].argmin())
-    long = piece.length**2 > settings.too_long * piece.area
-    if depth[valley] >= (settings.shallow if long else settings.deep):
+    if depth[valley] >= _thin(piece, settings):
         return [piece]
     lower = piece.rows < first + valley
     return [
         part for side in (lower, ~lower) if side.any() for part in split(piece.part(side), profile, settings)
     ]
+
+
+def _thin(piece: Piece, settings: KMeansKnn) -> float:
+    """What share of the cross-section on either side is so little that a piece is cut there."""
+    slender = piece.area / piece.length * settings.pixel < settings.slender
+    shallow = settings.shallow_slender if slender else settings.shallow
+    share = piece.length**2 / piece.area
+    return float(np.interp(share, [settings.single, settings.too_long], [settings.deep, shallow]))
 
 
 def join(parts: list[Piece], settings: KMeansKnn) -> list[Piece]:
@@ -123,23 +131,20 @@ def _is_atlas(piece: Piece, below: Piece, settings: KMeansKnn) -> bool:
     return long and above and piece.length < _DENS * below.length
 
 
-def _back_wall(planes: CurvedPlanes, masks: NDArray[np.bool_], settings: KMeansKnn) -> FloatArray | None:
+def _back_wall(planes: CurvedPlanes, settings: KMeansKnn) -> FloatArray | None:
     """How far behind the curve the bodies' back walls lie, by height, mm, (n,)."""
-    least = settings.least_body / settings.pixel**2
-    central = np.flatnonzero(abs(planes.offsets) <= settings.central)
-    found = [piece for k in central for piece in pieces(masks[k], int(k), least)]
-    found = [piece for piece in found if abs(middle(piece, planes)[1]) < settings.row]
-    if not found:
+    central = planes.filled[abs(planes.offsets) <= settings.central]
+    behind = planes.behind >= 0
+    outside = ~central[:, :, behind]
+    _, heights = np.nonzero(~outside[:, :, 0])
+    if not len(heights):
         return None
-    heights = np.array([piece.rows.mean() * planes.pixel for piece in found])
-    walls = np.array([np.quantile(planes.behind[piece.columns], _WALL) for piece in found])
-    areas = np.array([piece.area for piece in found], dtype=float)
-    # The median is deaf to bodies that are fused with their arches.
-    near = [abs(heights - height) < AROUND for height in heights]
-    usual = np.array([weighted_median(walls[mine], areas[mine]) for mine in near])
-    order = np.argsort(heights, kind="stable")
-    rows = np.arange(len(planes.curve.points)) * planes.pixel
-    return np.asarray(np.interp(rows, heights[order], usual[order]))
+    # Of a line that crosses the curve inside bone, where it first leaves the bone.
+    walls = planes.behind[behind][outside.argmax(axis=2)[~outside[:, :, 0]]]
+    rows = np.arange(len(planes.curve.points))
+    known = np.unique(heights)
+    near = [abs(heights - height) * planes.pixel < AROUND for height in known]
+    return np.asarray(np.interp(rows, known, [np.quantile(walls[mine], _WALL) for mine in near]))
 
 
 def _profile(planes: CurvedPlanes, front: NDArray[np.bool_]) -> FloatArray:

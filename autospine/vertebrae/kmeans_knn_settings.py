@@ -27,11 +27,14 @@ class KMeansKnn:
         least_body: Smallest area of a body on a plane, mm²; that of C3 measures 200, the front arch of C1 60.
         row: Bodies lie no farther than this in front of or behind the curve that joins them.
         wall: Room left behind the bodies' back walls before pedicles are cut.
-        too_long: A body whose squared length is more than this times its area may be several: single ones
-            have 0.7 to 1.2, C2 with its dens 2.2, two fused ones of the chest 1.9.
-        shallow: A body that is too long is cut where the column's cross-section falls below this share of
-            what it is on either side.
-        deep: Any body is cut where it falls below this share.
+        single: A body whose squared length is less than this times its area is one: these have 0.7 to 1.2, C2
+            with its dens has 2.2, and two fused ones of the chest have 1.9.
+        too_long: From this ratio on, it is likely to be several.
+        deep: A single body is cut only where the column's cross-section falls below this share of what it is
+            on either side. From ``single`` to ``too_long`` the share rises to ``shallow``.
+        shallow: Likewise, of bodies that are too long.
+        shallow_slender: Likewise, of slender ones, for the dens is thinner than the body of C2.
+        slender: A body that measures less than this from front to back is of the neck.
         centred: Standard deviation of the weights by which planes vote on the number of bodies: bodies of
             the neck are only 17 mm wide.
         thinning: Every so many pixels of the planes one is a training point.
@@ -40,7 +43,6 @@ class KMeansKnn:
         blobs: Standard deviation of the Gaussian that smooths the depth map before it is cut into blobs.
         agreed: Share of a blob's voxels that must agree for the others to follow.
         border: A body nearer than this, or a voxel, to the upper or lower border counts as cut.
-        seed: Of the 2-means' random starts.
     """
 
     smoothing: float = 20.0
@@ -52,9 +54,12 @@ class KMeansKnn:
     least_body: float = 40.0
     row: float = 12.0
     wall: float = 2.0
+    single: float = 1.2
     too_long: float = 1.6
-    shallow: float = 0.9
     deep: float = 0.5
+    shallow: float = 0.95
+    shallow_slender: float = 0.9
+    slender: float = 18.0
     centred: float = 6.0
     thinning: int = 3
     neighbours: int = 5
@@ -62,7 +67,6 @@ class KMeansKnn:
     blobs: float = 1.5
     agreed: float = 0.67
     border: float = 2.0
-    seed: int = 0
 
     def offsets(self, reach: float) -> FloatArray:
         """How far left of the curve planes run that lie at most ``reach`` mm from it, (k,)."""

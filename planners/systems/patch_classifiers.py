@@ -17,7 +17,11 @@ from ..normalisation import air
 from ..rules import Topology
 from .system import Load, Site, System
 
-_LOAD: Final = Load(memory=0.1, work=6.0)
+#: Of a plane as large as a U-Net's. It is not made smaller where a classifier takes longer: patches at its
+#: border see copies of the border. There are fewer planes a step instead.
+_LOAD: Final = Load(memory=0.1)
+_FEWER_ON_A_CPU: Final = 6
+_FEWEST: Final = 2
 _STRIDE: Final = 3.2  # mm
 _FINE: Final = 1.5  # mm
 
@@ -65,7 +69,7 @@ def _belief_network(site: Site, choices: PatchChoices, network: None) -> tuple[C
         learning_rate=1e-2,
         weight_decay=2e-4,
     )
-    schedule = replace(planned.schedule, pretraining=pretraining, unfreezing=0.5)
+    schedule = replace(planned.schedule, pretraining=pretraining, unfreezing=0.25)
     return (replace(planned, schedule=schedule),)
 
 
@@ -95,7 +99,15 @@ def _classifier(site: Site, choices: PatchChoices, crop: Crop) -> Configuration:
         balance="undersampled" if choices.undersampling else "none",
         dice_weight=0.0,
     )
-    return replace(planned, patch=patch, crop=crop, target=choices.target, schedule=schedule)
+    batch = planned.batch_size if site.on_gpu else planned.batch_size // _FEWER_ON_A_CPU
+    return replace(
+        planned,
+        patch=patch,
+        batch_size=max(batch, _FEWEST),
+        crop=crop,
+        target=choices.target,
+        schedule=schedule,
+    )
 
 
 def _patches(choices: PatchChoices, spacing: float) -> PatchMlpOptions:

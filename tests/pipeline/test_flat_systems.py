@@ -14,11 +14,11 @@ _SPEC.loader.exec_module(overfitting)
 @pytest.mark.parametrize(
     ("system", "steps", "schedule"),
     [
-        ("ssae", 240, {}),
-        ("svseg", 240, {}),
-        ("padbn", 240, {}),
-        ("segnet", 240, {}),
-        ("caeb7_unet:norm=instance", 160, {"learning_rate": 0.003}),
+        ("ssae", 1000, {"learning_rate": 5e-3}),
+        ("svseg", 640, {"learning_rate": 5e-3}),
+        ("padbn", 1800, {"learning_rate": 2e-3}),
+        ("segnet", 480, {}),
+        ("caeb7_unet:norm=instance", 320, {"learning_rate": 3e-3}),
     ],
 )
 def test_a_phantom_is_learnt_and_its_weights_predict_it_again(one_phantom, tmp_path, system, steps, schedule):
