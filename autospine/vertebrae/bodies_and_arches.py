@@ -25,6 +25,8 @@ from autospine.vertebrae.spine_curve import SpineCurve, curve_of_mask, smooth_cu
 
 #: Clusters nearer to each other than this, mm, are not bodies and arches: the canal lies between those.
 _CANAL: Final = 14.0
+#: The first curve follows the whole mask, whose ends are skewed; from the second on, it follows bodies.
+_ROUNDS: Final = 2
 #: What is usual for a body is the median over the bodies this near to it along the spine, mm.
 AROUND: Final = 40.0
 #: An arch is where its front is, mm deep: the spinous processes of the chest droop to the next body.
@@ -96,7 +98,16 @@ def curve_of_bodies(mask: NDArray[np.bool_], spacing: Triple, settings: KMeansKn
         spacing: Millimetres between voxels along z, y, x.
         settings: How to look for them.
     """
-    curve = curve_of_mask(mask, spacing, settings.smoothing, settings.pixel)
+    curve: SpineCurve | None = curve_of_mask(mask, spacing, settings.smoothing, settings.pixel)
+    for _ in range(_ROUNDS):
+        curve = None if curve is None else _centred(curve, mask, spacing, settings)
+    return curve
+
+
+def _centred(
+    curve: SpineCurve, mask: NDArray[np.bool_], spacing: Triple, settings: KMeansKnn
+) -> SpineCurve | None:
+    """The curve through the bodies that planes along another curve show; None when they show none."""
     planes = curved_planes(mask, spacing, curve, settings.offsets(settings.central))
     least = settings.least_body / settings.pixel**2
     found = [p for k, plane in enumerate(opened(planes, settings.opening)) for p in pieces(plane, k, least)]
