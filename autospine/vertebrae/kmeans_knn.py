@@ -166,7 +166,7 @@ def _numbered(
     settled, several = by_component(numbers, bodies)
     settled = by_blob(settled, several, spacing, settings.blobs, settings.agreed)
     # A sliver of a vertebra may have been outvoted altogether: its body is its own.
-    lost = np.setdiff1d(bodies, settled)
+    lost = np.setdiff1d(bodies[bodies > 0], settled)
     return np.where(np.isin(bodies, lost), bodies, settled)
 
 

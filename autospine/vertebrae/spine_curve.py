@@ -15,6 +15,8 @@ from scipy.spatial import cKDTree
 from autospine.core.geometry import FloatArray, Triple
 
 _TINY: Final = 1e-9
+#: Slopes are fitted this much more widely than places: at an end they would follow its last vertebra alone.
+_SLOPE: Final = 2.0
 #: A curve goes on straight by this much, mm, beyond what it was fitted to: the bodies at its ends are tilted.
 _BEYOND: Final = 20.0
 
@@ -101,12 +103,17 @@ def smooth_curve(centres: FloatArray, weights: FloatArray, smoothing: float, ste
     points = np.empty((len(heights), 3))
     for i, height in enumerate(heights):
         offsets = known - height
-        # Measured from the nearest one, the weights never all vanish.
-        closeness = 0.5 * (offsets**2 - (offsets**2).min()) / smoothing**2
-        share = weights * np.exp(-closeness)
-        share /= share.sum()
-        middle = share @ offsets
-        spread = share @ (offsets - middle) ** 2
-        slope = (share * (offsets - middle)) @ centres[:, 1:] / max(spread, _TINY)
-        points[i] = height, *(share @ centres[:, 1:] - middle * slope)
+        near = _shares(offsets, weights, smoothing)
+        wide = _shares(offsets, weights, _SLOPE * smoothing)
+        middle = wide @ offsets
+        spread = wide @ (offsets - middle) ** 2
+        slope = (wide * (offsets - middle)) @ centres[:, 1:] / max(spread, _TINY)
+        points[i] = height, *(near @ centres[:, 1:] - (near @ offsets) * slope)
     return SpineCurve.through(points, step)
+
+
+def _shares(offsets: FloatArray, weights: FloatArray, smoothing: float) -> FloatArray:
+    """Weights by a Gaussian, of sum 1; measured from the nearest offset, they never all vanish."""
+    closeness = 0.5 * (offsets**2 - (offsets**2).min()) / smoothing**2
+    share = weights * np.exp(-closeness)
+    return np.asarray(share / share.sum())
