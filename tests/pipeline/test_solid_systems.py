@@ -18,6 +18,7 @@ _SPEC.loader.exec_module(overfitting)
         ("mru_net", 240, {}),
         ("dense_unet_2stage", 240, {}),
         ("locate_then_segment", 320, {}),
+        ("iterative", 1400, {}),
     ],
 )
 def test_a_phantom_is_learnt_and_its_weights_predict_it_again(one_phantom, tmp_path, system, steps, schedule):
