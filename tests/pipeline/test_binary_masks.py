@@ -43,7 +43,7 @@ def stripped(tmp_path_factory):
 def trained(stripped, tmp_path_factory):
     """The system that needs no names, with that phantom learnt by heart."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    return overfitting.Overfitted(stripped[0], folder, "kmeans_knn", 400)
+    return overfitting.Overfitted(stripped[0], folder, "kmeans_knn", 700)
 
 
 def predict(trained, target, *options):

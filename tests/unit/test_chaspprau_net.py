@@ -174,7 +174,7 @@ def test_gates_can_be_left_out():
     [
         ({"rates": ()}, "rates"),
         ({"rates": (1, 0)}, "rates"),
-        ({"first_pyramid": -1}, "first pyramid"),
+        ({"first_pyramid": -1}, "first.pyramid"),
         ({"pyramid": "parallel"}, "pyramid"),
         ({"aspp": "serial"}, "aspp"),
         ({"strides": ((1, 1, 1),)}, "3 stages"),
