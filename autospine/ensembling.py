@@ -72,7 +72,7 @@ class Choice:
         lines = [leaderboard.as_table(self.ensemble.leaderboard), "", self.ensemble.reason]
         if any(candidate.decoding == "clusters" for candidate in self.ensemble.leaderboard):
             lines.append(
-                "Names by clusters were given the reference's first vertebra, as their user gives it."
+                "Names by clusters were given the reference's first whole vertebra, as a user gives it."
             )
         if self.left_out:
             lines.append(

@@ -13,6 +13,9 @@ from autospine.core.plan import Budget, Device
 from autospine.io.parallel import cores
 
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+_OWN_MEMORY: Final = Path("/proc/self/statm")
+#: Python with torch, numpy and SimpleITK loaded.
+_USUAL_PROCESS: Final = 600 * 10**6
 
 
 def choose_device(wanted: str) -> str:
@@ -56,3 +59,12 @@ def host_memory() -> int:
     except (OSError, ValueError):
         return physical
     return min(physical, limit)
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now; a usual value where the system does not say."""
+    try:
+        pages = int(_OWN_MEMORY.read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return _USUAL_PROCESS
+    return pages * os.sysconf("SC_PAGE_SIZE")

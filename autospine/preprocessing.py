@@ -58,6 +58,21 @@ def preprocess_image(
     Raises:
         DataError: The scan has other channels than the configuration.
     """
+    canonical, trace = _traced(volume, configuration, spine)
+    cropped = canonical.cropped(trace.box).reoriented(Orientation.permutation(trace.axes))
+    # One channel at a time is normalised and resampled, so that no more than one is held twice.
+    channels = (normalise(c, n) for c, n in zip(cropped.array, configuration.normalisation, strict=True))
+    image = resample_image(channels, trace.shape, configuration.image_order, trace.separate_axis)
+    return image, trace
+
+
+def trace_of(volume: Volume, configuration: Configuration, spine: Box | None = None) -> Trace:
+    """What ``preprocess_image`` will do to a scan; the arguments and errors are the same."""
+    return _traced(volume, configuration, spine)[1]
+
+
+def _traced(volume: Volume, configuration: Configuration, spine: Box | None) -> tuple[Volume, Trace]:
+    """The oriented scan, and the trace."""
     if len(volume.array) != len(configuration.normalisation):
         raise DataError(
             f"The scan has {len(volume.array)} channels, the plan {len(configuration.normalisation)}.",
@@ -66,22 +81,17 @@ def preprocess_image(
     orientation = Orientation.to_canonical(volume.grid)
     canonical = volume.reoriented(orientation)
     box = _crop_box(canonical, configuration.crop, spine)
-    stored_order = Orientation.permutation(configuration.axes)
-    cropped = canonical.cropped(box).reoriented(stored_order)
-    spacing = cropped.grid.spacing
-    target = [t or s for t, s in zip(configuration.spacing, spacing, strict=True)]
+    cropped = Orientation.permutation(configuration.axes).apply_grid(canonical.grid.cropped(box))
+    target = [t or s for t, s in zip(configuration.spacing, cropped.spacing, strict=True)]
     trace = Trace(
         grid=volume.grid,
         orientation=orientation,
         box=box,
         axes=configuration.axes,
-        shape=resized_shape(cropped.grid.shape, spacing, target),
-        separate_axis=separate_axis(spacing, target, configuration.separate_axis_ratio),
+        shape=resized_shape(cropped.shape, cropped.spacing, target),
+        separate_axis=separate_axis(cropped.spacing, target, configuration.separate_axis_ratio),
     )
-    # One channel at a time is normalised and resampled, so that no more than one is held twice.
-    channels = (normalise(c, n) for c, n in zip(cropped.array, configuration.normalisation, strict=True))
-    image = resample_image(channels, trace.shape, configuration.image_order, trace.separate_axis)
-    return image, trace
+    return canonical, trace
 
 
 def preprocess_labels(

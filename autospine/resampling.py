@@ -11,6 +11,7 @@ one small matrix. Its rows have few entries that matter, hence it is applied blo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autospine.core.geometry import Box
+from autospine.core.trace import Trace
 
 FloatMatrix = NDArray[np.float32]
 _Int = TypeVar("_Int", bound=np.integer[Any])
@@ -182,26 +184,43 @@ def resample_image(
     channels = [
         _resample_channel(np.asarray(channel, dtype=np.float32), shape, order, separate) for channel in array
     ]
-    return np.stack(channels)
+    return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
 
 def _resample_channel(
     channel: NDArray[np.float32], shape: Sequence[int], order: int, separate: int | None
 ) -> NDArray[np.float32]:
     current = torch.from_numpy(np.ascontiguousarray(channel))
-    splined = [axis for axis in range(3) if axis != separate and shape[axis] != channel.shape[axis]]
     # Splines overshoot at edges; without the clip a vertebra's rim would be denser than any bone.
     lowest = current.amin(dim=[axis for axis in range(3) if axis != separate], keepdim=True)
     highest = current.amax(dim=[axis for axis in range(3) if axis != separate], keepdim=True)
-    for axis in sorted(splined, key=lambda axis: shape[axis] / channel.shape[axis]):
+    for axis in _coarsest_first(channel.shape, shape, separate):
         current = apply_matrix(resize_matrix(channel.shape[axis], shape[axis], order), current, axis)
-    if splined and order > 1:
-        current = torch.clamp(current, lowest, highest)
+    if order > 1 and current.shape != channel.shape:
+        current = torch.clamp(current, lowest, highest, out=current)
     if separate is not None and shape[separate] != channel.shape[separate]:
         nearest = resize_matrix(channel.shape[separate], shape[separate], 0).argmax(axis=1)
         current = current.index_select(separate, torch.from_numpy(nearest))
     result: NDArray[np.float32] = current.numpy()
     return result
+
+
+def resampling_values(trace: Trace) -> int:
+    """Values that are alive at once, at most, while one channel of a scan is resampled."""
+    shape = list(trace.cropped_grid.shape)
+    whole = current = most = math.prod(shape)
+    for axis in _coarsest_first(shape, trace.shape, trace.separate_axis):
+        shape[axis] = trace.shape[axis]
+        following = math.prod(shape)
+        most = max(most, following + current + (whole if current != whole else 0))
+        current = following
+    return most
+
+
+def _coarsest_first(shape: Sequence[int], target: Sequence[int], separate: int | None) -> list[int]:
+    """The axes that splines resample, in the order that leaves least to do."""
+    splined = [axis for axis in range(3) if axis != separate and target[axis] != shape[axis]]
+    return sorted(splined, key=lambda axis: target[axis] / shape[axis])
 
 
 def resample_labels(array: NDArray[_Int], shape: Sequence[int], separate: int | None = None) -> NDArray[_Int]:

@@ -15,7 +15,7 @@ from autospine.core.run import FoldTask
 from autospine.inference.clustering import export_joined
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
-from autospine.inference.stages import NOTHING, Handover, predict_stage
+from autospine.inference.stages import NOTHING, Execution, Handover, predict_stage
 from autospine.io import documents
 from autospine.io.images import write_image
 from autospine.io.store import load_array
@@ -47,8 +47,8 @@ def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torc
                 case.trace,
                 task.configuration,
                 task.plan,
+                Execution(device),
                 _handover(task, identifier),
-                device=device,
             )
         prediction.save(folder / identifier)
         labels = _mask(prediction, task)

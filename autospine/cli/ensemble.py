@@ -32,7 +32,8 @@ def ensemble(
         post_processing: An ensemble.json whose post-processing is applied to the merged masks.
         naming: sequence names the whole column at once, argmax each voxel, clusters by an anchor; auto as
             that ensemble.json says, without one as a column if a folder knows where vertebrae are.
-        anchor: For clusters, the first vertebra's name (T12) or the last one's (last=L5), or a .csv table.
+        anchor: For clusters, the first whole vertebra's name (T12) or the last one's (last=L5), or a
+            .csv table.
         force: Replace masks that are there already.
         quiet: Say nothing.
         json: Print the paths of the masks as JSON.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 
 def predict(
@@ -21,6 +21,8 @@ def predict(
     anchor: str | None = None,
     partial: Literal["auto", "keep", "drop"] = "auto",
     save_probabilities: Annotated[bool, Parameter(negative=())] = False,
+    memory: str | None = None,
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -37,19 +39,23 @@ def predict(
         mirror: Average over the mirrorings the plan permits; slower, usually a little better.
         naming: sequence names the whole column at once, argmax each voxel, clusters by an anchor; auto as
             cross-validation chose.
-        anchor: For clusters, the first vertebra's name (T12) or the last one's (last=L5) in every scan, or a
-            .csv table with the columns scan and anchor; without it vertebrae are numbered, not named.
+        anchor: For clusters, the first whole vertebra's name (T12) or the last one's (last=L5) in every
+            scan, or a .csv table with the columns scan and anchor; without it they are numbered, not named.
         partial: Keep or drop vertebrae that the upper or lower border cuts; auto as the training data do.
         save_probabilities: Keep logits at model resolution as well, for autospine ensemble.
+        memory: The most memory it may take, such as 8GB; what does not fit goes to the output folder for the
+            while. By default four fifths of the machine's.
+        workers: Scans predicted side by side; they share the cores and the memory.
         force: Predict scans again that have a mask in the output folder.
         quiet: Say nothing but the result.
         json: Print the report as JSON.
     """
+    from autospine.cli.amounts import parse_bytes
     from autospine.cli.console import say, say_json
     from autospine.core.anchor import NO_ANCHORS
     from autospine.core.run import RunFolder
     from autospine.hardware import choose_device
-    from autospine.inference.folder import predict_folder
+    from autospine.inference.folder import Work, predict_folder
     from autospine.inference.predictor import Predictor
     from autospine.io.anchors import read_anchors
     from autospine.io.scans import find_scans
@@ -65,15 +71,16 @@ def predict(
         decoding=None if naming == "auto" else naming,
         partial=None if partial == "auto" else partial,
     )
-    report = predict_folder(
+    work = Work(
         predictor,
-        scans,
         output,
-        Reporter(quiet=quiet),
+        ceiling=None if memory is None else parse_bytes(memory, "--memory"),
         anchors=NO_ANCHORS if anchor is None else read_anchors(anchor),
         force=force,
         save_probabilities=save_probabilities,
+        workers=workers,
     )
+    report = predict_folder(work, scans, Reporter(quiet=quiet))
     if json:
         say_json(report)
         return 3 if report.failed else 0

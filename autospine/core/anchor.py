@@ -9,7 +9,7 @@ from typing import Final, Literal
 from autospine.core import anatomy
 from autospine.core.errors import UsageError
 
-_REMEDY: Final = "Write the first vertebra's name, as T12, or the last one's, as last=L5."
+_REMEDY: Final = "Write the first whole vertebra's name, as T12, or the last one's, as last=L5."
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@
     │   ├── LabelError              a mask holds values nobody declared
     │   └── DocumentError           a JSON document is damaged or of another version
     ├── StorageError                the disk is full, read-only or out of reach
+    ├── ResourceError               the memory that may be used does not suffice
     └── TrainingError               the training cannot go on (lost worker, diverged loss)
 
 A message says what was found and where; the remedy says what to do next.
@@ -82,6 +83,10 @@ class DocumentError(DataError):
 
 class StorageError(AutospineError):
     """The disk refuses to read or write."""
+
+
+class ResourceError(AutospineError):
+    """The memory that may be used does not suffice."""
 
 
 class TrainingError(AutospineError):

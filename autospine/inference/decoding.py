@@ -170,12 +170,15 @@ def _painted(
     vertebrae = plan.labels.vertebrae
     others = [value for value in plan.classes if value not in vertebrae]
     one = max(others) + 1
-    kinds = trace.orientation.apply(export_labels([w.joined for w in witnesses], [*others, one], weights))
-    instances[kinds != one] = 0
+    mask = export_labels([w.joined for w in witnesses], [*others, one], weights)
     values = {level: value for value, level in vertebrae.items()}
     table = np.array([0, *(values[level] for level in levels)], dtype=np.uint8)
-    labels = np.where(kinds == one, table[instances], kinds).astype(np.uint8)
-    return np.ascontiguousarray(trace.orientation.invert(labels))
+    # Slice by slice in place: beside these two maps there is no room for a third.
+    for kinds, numbers in zip(trace.orientation.apply(mask), instances, strict=True):
+        bone = kinds == one
+        numbers[~bone] = 0
+        kinds[bone] = table[numbers[bone]]
+    return mask
 
 
 def _on_scan(numbers: NDArray[np.uint8], trace: Trace) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from autospine.core.geometry import FloatArray, Orientation
 from autospine.core.trace import Trace
 from autospine.inference.prediction import Prediction
+from autospine.io.scratch import slabs
 from autospine.vertebrae.instances import Votes, nearest_centre
 
 #: Voxels that are a vertebra with less than this probability do not vote.
@@ -51,8 +52,7 @@ class Voters:
         assert prediction.centres is not None
         trace = prediction.trace
         volume = trace.stored_grid.voxel_volume
-        foreground = _odds_of_last(prediction.logits)
-        where = foreground > _LEAST_LOGIT
+        where, foreground = _likely(prediction.logits)
         vectors = _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)
         sane: NDArray[np.bool_] = np.asarray((np.abs(vectors) <= _FARTHEST).all(axis=1))
         votes = places(trace, where) + np.where(sane[:, None], vectors, 0.0)
@@ -60,7 +60,7 @@ class Voters:
         return cls(
             trace,
             where,
-            Votes(votes, _probability(foreground[where]) * sane * volume),
+            Votes(votes, _probability(foreground) * sane * volume),
             Votes(places(trace, hot), _probability(prediction.centres[0][hot]) * (volume * _HEAT_WEIGHT)),
         )
 
@@ -151,6 +151,17 @@ def _canonical(vectors: FloatArray, trace: Trace) -> FloatArray:
     result = np.empty_like(vectors)
     result[:, list(trace.axes)] = vectors
     return result
+
+
+def _likely(logits: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Which voxels may belong to the last class, (z, y, x), and its log-odds in those, in array order."""
+    where = np.empty(logits.shape[1:], dtype=bool)
+    found = []
+    for part in slabs(where.shape, 3 * len(logits)):
+        odds = _odds_of_last(logits[:, part])
+        where[part] = odds > _LEAST_LOGIT
+        found.append(odds[where[part]])
+    return where, np.concatenate(found)
 
 
 def _odds_of_last(logits: NDArray[Any]) -> NDArray[np.float32]:

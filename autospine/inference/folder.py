@@ -5,19 +5,22 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from autospine.core.anchor import NO_ANCHORS, Anchor, Anchors
+from autospine.core.anchor import NO_ANCHORS, Anchors
 from autospine.core.errors import AutospineError, StorageError
+from autospine.hardware import host_memory
+from autospine.inference.memory import USUAL_SHARE
 from autospine.inference.predictor import Predictor
 from autospine.io.checks import check_image
 from autospine.io.column_reports import load_report, report_path
 from autospine.io.documents import save
 from autospine.io.files import make_folder
 from autospine.io.images import read_image, write_image
+from autospine.io.parallel import parallel_map
 from autospine.io.scans import ScanFile
 from autospine.reporting import Reporter
 
@@ -32,6 +35,7 @@ class ScanReport:
         seconds: From reading to writing; None when nothing was done.
         slices: Slices along the file's third axis.
         seconds_per_slice: The one by the other.
+        peak_planned: Bytes of memory that it was expected to take at most.
         error: Why there is no prediction; empty otherwise.
         doubts: Why a person should look at the names again.
     """
@@ -41,6 +45,7 @@ class ScanReport:
     seconds: float | None
     slices: int = 0
     seconds_per_slice: float | None = None
+    peak_planned: int | None = None
     error: str = ""
     doubts: tuple[str, ...] = ()
 
@@ -52,7 +57,7 @@ class FolderReport:
     Args:
         scans: One entry each.
         device: Where the networks ran.
-        threads: Of the processor.
+        threads: Of the processor, for each scan.
     """
 
     scans: tuple[ScanReport, ...]
@@ -65,61 +70,103 @@ class FolderReport:
         return tuple(scan for scan in self.scans if scan.error)
 
 
-def predict_folder(
-    predictor: Predictor,
-    scans: Sequence[ScanFile],
-    target: Path,
-    reporter: Reporter,
-    *,
-    anchors: Anchors = NO_ANCHORS,
-    force: bool = False,
-    save_probabilities: bool = False,
-) -> FolderReport:
+@dataclass(frozen=True)
+class Work:
+    """What becomes of scans, whichever they are.
+
+    Args:
+        predictor: The opened model.
+        target: Folder of the masks.
+        ceiling: Bytes of memory that a process may take; None is the usual share of the machine's, shared
+            out among the processes.
+        anchors: Known vertebrae, where names are decided by clustering.
+        force: Predict scans again whose mask is there already.
+        save_probabilities: Keep each configuration's logits at model resolution, in
+            ``target/probabilities/CONFIGURATION/NAME``, for ``autospine ensemble``.
+        workers: Processes that predict side by side.
+    """
+
+    predictor: Predictor
+    target: Path
+    ceiling: int | None = None
+    anchors: Anchors = NO_ANCHORS
+    force: bool = False
+    save_probabilities: bool = False
+    workers: int = 1
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that each process may take."""
+        return (self.ceiling or int(USUAL_SHARE * host_memory())) // self.workers
+
+
+def predict_folder(work: Work, scans: Sequence[ScanFile], reporter: Reporter) -> FolderReport:
     """Predict scans into ``target/NAME.nii.gz``; a broken scan is reported and does not stop the others.
 
     Beside each mask stands ``NAME_vertebrae.json``, a ``ColumnReport``.
 
     Args:
-        predictor: The opened model.
+        work: What becomes of them.
         scans: What to predict.
-        target: Folder of the masks.
         reporter: Where progress is told.
-        anchors: Known vertebrae, where names are decided by clustering.
-        force: Predict scans again whose mask is there already.
-        save_probabilities: Keep each configuration's logits at model resolution, in
-            ``target/probabilities/CONFIGURATION/NAME``, for ``autospine ensemble``.
 
     Raises:
         StorageError: The disk refuses.
+        AutospineError: A worker was killed.
     """
-    make_folder(target)
-    reports = []
-    with reporter.bar(len(scans), "predict") as advance:
-        for scan in scans:
-            mask = target / f"{scan.name}.nii.gz"
-            if mask.is_file() and not force:
-                known = load_report(target, scan.name)
-                reports.append(
-                    ScanReport(scan.name, str(scan.path), None, doubts=known.doubts if known else ())
-                )
-            else:
-                probabilities = target / "probabilities" if save_probabilities else None
-                reports.append(_predict_file(predictor, scan, mask, probabilities, anchors.of(scan.name)))
-            advance(scan.name)
-    report = FolderReport(tuple(reports), device_name(predictor.device), torch.get_num_threads())
-    save(target / "prediction_report.json", report)
+    make_folder(work.target)
+    parts = shared_out(scans, work.workers)
+    threads = max(1, torch.get_num_threads() // len(parts))
+    if len(parts) == 1:
+        reports = _predict_some(_Part(work, tuple(scans), reporter, threads))
+    else:
+        light = replace(work, predictor=replace(work.predictor, _networks={}))
+        tasks = [_Part(light, part, reporter, threads) for part in parts]
+        by_name = {r.name: r for some in parallel_map(_predict_some, tasks, len(tasks)) for r in some}
+        reports = [by_name[scan.name] for scan in scans]
+    report = FolderReport(tuple(reports), device_name(work.predictor.device), threads)
+    save(work.target / "prediction_report.json", report)
     return report
 
 
-def _predict_file(
-    predictor: Predictor, scan: ScanFile, mask: Path, probabilities: Path | None, anchor: Anchor | None
-) -> ScanReport:
-    started = time.monotonic()
+def shared_out(scans: Sequence[ScanFile], workers: int) -> list[tuple[ScanFile, ...]]:
+    """Scans in at most ``workers`` parts, none of them empty, whose files are about as large together."""
+    parts: list[list[ScanFile]] = [[] for _ in range(max(1, min(workers, len(scans))))]
+    sizes = [0] * len(parts)
+    for scan in sorted(scans, key=lambda scan: -_size(scan)):
+        lightest = sizes.index(min(sizes))
+        parts[lightest].append(scan)
+        sizes[lightest] += _size(scan) + 1
+    return [tuple(part) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process does."""
+
+    work: Work
+    scans: tuple[ScanFile, ...]
+    reporter: Reporter
+    threads: int
+
+
+def _predict_some(part: _Part) -> list[ScanReport]:
+    reports = []
+    torch.set_num_threads(part.threads)
+    with part.reporter.bar(len(part.scans), "predict") as advance:
+        for scan in part.scans:
+            reports.append(_report_of(part.work, scan, part.reporter))
+            advance(scan.name)
+    return reports
+
+
+def _report_of(work: Work, scan: ScanFile, reporter: Reporter) -> ScanReport:
+    mask = work.target / f"{scan.name}.nii.gz"
+    if mask.is_file() and not work.force:
+        known = load_report(work.target, scan.name)
+        return ScanReport(scan.name, str(scan.path), None, doubts=known.doubts if known else ())
     try:
-        volume = read_image(scan.path)
-        check_image(volume, scan.path)
-        members = predictor.predict_members(volume)
-        decoded = predictor.merge(members, anchor)
+        return _predict_file(work, scan, mask, reporter)
     except StorageError:
         raise
     except AutospineError as error:
@@ -127,15 +174,45 @@ def _predict_file(
     except torch.cuda.OutOfMemoryError:
         remedy = "The GPU's memory does not suffice: free it, or use --device cpu."
         return ScanReport(scan.name, str(scan.path), None, error=remedy)
-    for configuration, prediction in members.items() if probabilities else ():
-        assert probabilities is not None
-        prediction.save(probabilities / configuration / scan.name)
-        shutil.copyfile(predictor.folder.plan, probabilities / configuration / "plan.json")
+    except MemoryError:
+        remedy = "The memory does not suffice: give --memory a smaller ceiling, or use fewer --workers."
+        return ScanReport(scan.name, str(scan.path), None, error=remedy)
+
+
+def _predict_file(work: Work, scan: ScanFile, mask: Path, reporter: Reporter) -> ScanReport:
+    started, predictor = time.monotonic(), work.predictor
+    volume = read_image(scan.path)
+    check_image(volume, scan.path)
+    memory = predictor.memory(volume, work.memory, work.target)
+    reporter.say(f"{scan.name}: {memory}")
+    members = predictor.predict_members(volume, memory.scratch)
+    grid = volume.grid
+    del volume  # what follows needs the memory, not the scan
+    decoded = predictor.merge(members, work.anchors.of(scan.name))
+    for configuration, prediction in members.items() if work.save_probabilities else ():
+        folder = work.target / "probabilities" / configuration
+        prediction.save(folder / scan.name)
+        shutil.copyfile(predictor.folder.plan, folder / "plan.json")
+    del members
     save(report_path(mask.parent, scan.name), decoded.column)
-    write_image(mask, decoded.labels, volume.grid)
-    seconds, slices = round(time.monotonic() - started, 2), volume.grid.shape[0]
-    pace = round(seconds / max(slices, 1), 4)
-    return ScanReport(scan.name, str(scan.path), seconds, slices, pace, doubts=decoded.column.doubts)
+    write_image(mask, decoded.labels, grid)
+    seconds, slices = round(time.monotonic() - started, 2), grid.shape[0]
+    return ScanReport(
+        scan.name,
+        str(scan.path),
+        seconds,
+        slices,
+        round(seconds / max(slices, 1), 4),
+        peak_planned=memory.peak,
+        doubts=decoded.column.doubts,
+    )
+
+
+def _size(scan: ScanFile) -> int:
+    try:
+        return scan.path.stat().st_size
+    except OSError:
+        return 0  # reading it will say what is wrong
 
 
 def device_name(device: torch.device) -> str:

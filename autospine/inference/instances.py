@@ -18,6 +18,7 @@ from autospine.core.geometry import Box, FloatArray, Grid, Triple
 from autospine.core.plan import CENTRE_CHANNELS, Plan
 from autospine.core.trace import Trace
 from autospine.inference.prediction import Prediction
+from autospine.io.scratch import IN_MEMORY, Scratch
 from autospine.targets import heat_sigma
 from autospine.vertebrae.centroids import body_centres
 
@@ -47,7 +48,9 @@ class Instance:
     centre: Triple
 
 
-def merge_instances(instances: Iterable[Instance], trace: Trace, plan: Plan) -> Prediction:
+def merge_instances(
+    instances: Iterable[Instance], trace: Trace, plan: Plan, scratch: Scratch = IN_MEMORY
+) -> Prediction:
     """One prediction of all vertebrae: each voxel belongs to the one that claims it with the highest odds.
 
     Of every instance only the part nearest to its centre counts. With the odds as ``log(p / (1 - p))``, the
@@ -58,14 +61,16 @@ def merge_instances(instances: Iterable[Instance], trace: Trace, plan: Plan) -> 
         instances: Taken one by one, so that they need not be in memory together.
         trace: From the scan to the stored grid.
         plan: Whose channels are meant.
+        scratch: Where the prediction goes.
 
     Returns:
         Logits and centre channels in half precision. Beside them the merging needs one map in single
         precision.
     """
-    logits = np.full((len(plan.classes), *trace.shape), _NEVER, dtype=np.float16)
-    logits[0] = 0
-    centres = np.zeros((CENTRE_CHANNELS, *trace.shape), dtype=np.float16)
+    logits = scratch.empty((len(plan.classes), *trace.shape), np.float16)
+    logits[0], logits[1:] = 0, _NEVER
+    centres = scratch.empty((CENTRE_CHANNELS, *trace.shape), np.float16)
+    centres[1:] = 0
     centres[0] = _logit(np.zeros(1))[0]
     highest = np.full(trace.shape, _NEVER, dtype=np.float32)
     spacing = trace.stored_grid.spacing
@@ -81,7 +86,7 @@ def merge_instances(instances: Iterable[Instance], trace: Trace, plan: Plan) -> 
             logits[view][channel][wins] = won + name
         _point_to_centre(centres[view][1:], wins, instance, spacing)
         _warm(centres[0], instance.centre, spacing)
-    return Prediction(logits, trace, centres)
+    return Prediction(logits, trace, centres, scratch)
 
 
 def nearest_part(mask: NDArray[np.bool_], point: FloatArray, spacing: Triple) -> NDArray[np.bool_]:

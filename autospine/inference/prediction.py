@@ -14,6 +14,7 @@ from autospine.core.errors import GeometryError
 from autospine.core.trace import Trace
 from autospine.io import documents
 from autospine.io.files import storage_errors
+from autospine.io.scratch import IN_MEMORY, Scratch, slabs
 from autospine.io.store import load_array, save_array
 from autospine.targets import VECTOR_UNIT
 
@@ -32,6 +33,7 @@ class Prediction:
         centres: Shape (4, *trace.shape): the heat of being a body's centre, as a logit, and the vector in
             mm along the stored axes to the centre of the voxel's own vertebra; None from a model that
             has not learnt them.
+        scratch: Where further arrays of this size go.
 
     Raises:
         GeometryError: Arrays and trace have different shapes.
@@ -40,6 +42,7 @@ class Prediction:
     logits: NDArray[Any]
     trace: Trace
     centres: NDArray[Any] | None = None
+    scratch: Scratch = IN_MEMORY
 
     def __post_init__(self) -> None:
         for array in (self.logits, self.logits if self.centres is None else self.centres):
@@ -49,28 +52,28 @@ class Prediction:
                 )
 
     @classmethod
-    def of(cls, outputs: NDArray[Any], trace: Trace, classes: int) -> Prediction:
-        """Tell a network's output channels (channels, *trace.shape) apart."""
+    def of(
+        cls, outputs: NDArray[np.float16], trace: Trace, classes: int, scratch: Scratch = IN_MEMORY
+    ) -> Prediction:
+        """Tell output channels (channels, *trace.shape) apart; vectors get their unit in place."""
         if len(outputs) == classes:
-            return cls(outputs, trace)
-        centres = outputs[classes:].astype(np.float32)
-        centres[1:] *= VECTOR_UNIT
-        return cls(outputs[:classes], trace, to_half(centres))
+            return cls(outputs, trace, None, scratch)
+        vectors = outputs[classes + 1 :]
+        for part in slabs(trace.shape, len(vectors)):
+            vectors[:, part] = to_half(vectors[:, part].astype(np.float32) * VECTOR_UNIT)
+        return cls(outputs[:classes], trace, outputs[classes:], scratch)
 
     def with_one_channel_for(self, channels: Sequence[int]) -> Prediction:
         """The same prediction with several classes taken as one, behind the others.
 
         The softmax of the new channel is the sum of theirs: its logit is the log of their summed odds.
         """
-        highest = np.full(self.trace.shape, -np.inf, dtype=np.float32)
-        for channel in channels:
-            np.maximum(highest, self.logits[channel], out=highest)
-        odds = np.zeros_like(highest)
-        for channel in channels:
-            odds += np.exp(self.logits[channel] - highest)
         others = [channel for channel in range(len(self.logits)) if channel not in channels]
-        joint = highest + np.log(odds)
-        return Prediction(np.concatenate([self.logits[others], joint[None]]), self.trace, self.centres)
+        joined = self.scratch.empty((len(others) + 1, *self.trace.shape), np.float32)
+        for part in slabs(self.trace.shape, 3):
+            joined[:-1, part] = self.logits[others, part]
+            joined[-1, part] = _log_of_summed_odds([self.logits[channel, part] for channel in channels])
+        return Prediction(joined, self.trace, self.centres, self.scratch)
 
     def spread_over(self, channels: Sequence[int], classes: int) -> Prediction:
         """A prediction of vertebra or not as one of ``classes`` channels that prefers no name.
@@ -82,11 +85,13 @@ class Prediction:
             channels: Those that are vertebrae.
             classes: Number of channels, background included.
         """
-        background, foreground = self.logits.astype(np.float32)
-        spread = np.full((classes, *self.trace.shape), -_CERTAIN, dtype=np.float16)
-        spread[0] = to_half(background)
-        spread[list(channels)] = to_half(foreground - np.float32(np.log(len(channels))))
-        return Prediction(spread, self.trace, self.centres)
+        spread = self.scratch.empty((classes, *self.trace.shape), np.float16)
+        spread[:] = -_CERTAIN
+        spread[0] = to_half(self.logits[0])
+        each = to_half(self.logits[1].astype(np.float32) - np.float32(np.log(len(channels))))
+        for channel in channels:
+            spread[channel] = each
+        return Prediction(spread, self.trace, self.centres, self.scratch)
 
     def foreground_map(self, channels: Sequence[int]) -> NDArray[np.bool_]:
         """Which voxels are more likely one of ``channels``, whichever, than any other class."""
@@ -151,6 +156,17 @@ def to_half(logits: NDArray[Any]) -> NDArray[np.float16]:
     limit = float(np.finfo(np.float16).max)
     half: NDArray[np.float16] = np.clip(logits, -limit, limit).astype(np.float16)
     return half
+
+
+def _log_of_summed_odds(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Logarithm of the sum of the exponentials of some logits, all of the same shape."""
+    highest = np.full(logits[0].shape, -np.inf, dtype=np.float32)
+    for channel in logits:
+        np.maximum(highest, channel, out=highest)
+    odds = np.zeros_like(highest)
+    for channel in logits:
+        odds += np.exp(channel - highest)
+    return np.asarray(highest + np.log(odds))
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
+from autospine.hardware import resident_memory
 from autospine.inference.clustering import decode_clusters
 from autospine.inference.decoding import (
     Decoded,
@@ -28,12 +31,14 @@ from autospine.inference.decoding import (
     post_processed,
 )
 from autospine.inference.locating import locate
+from autospine.inference.memory import MemoryPlan, ScanMemory, plan_memory
 from autospine.inference.prediction import Prediction
-from autospine.inference.stages import Handover, handed_map, predict_stage
+from autospine.inference.stages import Execution, Handover, handed_map, predict_stage
 from autospine.io import documents
+from autospine.io.scratch import IN_MEMORY, Scratch
 from autospine.networks import build
 from autospine.precision import autocast, choose_precision
-from autospine.preprocessing import preprocess_image, resample_previous
+from autospine.preprocessing import preprocess_image, resample_previous, trace_of
 from autospine.weights import load_tensors, set_weights
 
 
@@ -112,10 +117,54 @@ class Predictor:
         """
         return self.merge(self.predict_members(scan), anchor)
 
+    def memory(self, scan: Volume, ceiling: int, folder: Path) -> MemoryPlan:
+        """What the prediction of a scan takes, so that it takes no more than ``ceiling``.
+
+        Args:
+            scan: As ``predict`` takes it.
+            ceiling: Bytes of the host's memory that this process may take.
+            folder: Where network outputs go that memory does not suffice for.
+
+        Raises:
+            ResourceError: The scan does not fit.
+            DataError: The scan has other channels than the plan.
+        """
+        stages = self._stages()
+        for stage, folds in stages.items():
+            self.networks(self.plan.configuration(stage), folds)  # their memory is taken before, not during
+        configurations = [self.plan.configuration(name) for name in stages]
+        needs = ScanMemory(
+            base=max(0, resident_memory() - scan.array.nbytes),
+            scan=scan.array.nbytes,
+            voxels=math.prod(scan.grid.shape),
+            stages=configurations,
+            traces={c.name: trace_of(scan, c) for c in configurations},
+            plan=self.plan,
+        )
+        return plan_memory(needs, ceiling, folder)
+
+    def _stages(self) -> dict[str, tuple[int, ...]]:
+        """Every configuration that predicts, a previous stage before the next, and its folds."""
+        stages: dict[str, tuple[int, ...]] = {}
+        for member in self.ensemble.members:
+            chain = [self.plan.configuration(member.configuration)]
+            while chain[0].previous_stage:
+                chain.insert(0, self.plan.configuration(chain[0].previous_stage))
+            stages |= {configuration.name: member.folds for configuration in chain}
+        return stages
+
     @torch.inference_mode()
-    def predict_members(self, scan: Volume) -> Mapping[str, Prediction]:
-        """Logits at model resolution of every member, by configuration."""
-        work = _Scan(self, scan)
+    def predict_members(self, scan: Volume, scratch: Scratch = IN_MEMORY) -> Mapping[str, Prediction]:
+        """Logits at model resolution of every member, by configuration.
+
+        Args:
+            scan: As ``predict`` takes it.
+            scratch: Where the logits go.
+
+        Raises:
+            StorageError: They go to a disk that refuses.
+        """
+        work = _Scan(self, scan, scratch)
         return {m.configuration: work.prediction(m.configuration, m.folds) for m in self.ensemble.members}
 
     def merge(self, predictions: Mapping[str, Prediction], anchor: Anchor | None = None) -> Decoded:
@@ -149,9 +198,10 @@ class Predictor:
 class _Scan:
     """One scan on its way through the configurations; what two of them share is computed once."""
 
-    def __init__(self, predictor: Predictor, scan: Volume) -> None:
+    def __init__(self, predictor: Predictor, scan: Volume, scratch: Scratch) -> None:
         self.predictor = predictor
         self.scan = scan
+        self.scratch = scratch
         self._images: dict[str, tuple[NDArray[np.float32], Trace]] = {}
         self._predictions: dict[tuple[str, tuple[int, ...]], Prediction] = {}
         self._found: dict[tuple[str, tuple[int, ...]], Findings] = {}
@@ -175,9 +225,8 @@ class _Scan:
                 trace,
                 configuration,
                 predictor.plan,
+                Execution(predictor.device, predictor.mirror, self.scratch),
                 before,
-                device=predictor.device,
-                mirror=predictor.mirror,
             )
 
     def _handover(self, configuration: Configuration, folds: tuple[int, ...], trace: Trace) -> Handover:

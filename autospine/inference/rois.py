@@ -17,10 +17,9 @@ from torch import Tensor
 
 from autospine.core.findings import Located
 from autospine.core.geometry import Box, FloatArray, Grid
-from autospine.core.plan import Configuration, Plan
+from autospine.core.plan import Configuration
 from autospine.core.trace import Trace
-from autospine.inference.instances import Instance, body_centre, merge_instances, nearest_part
-from autospine.inference.prediction import Prediction
+from autospine.inference.instances import Instance, body_centre, nearest_part
 from autospine.inference.sliding_window import Network, mean_outputs, mirrorings
 from autospine.patch_reading import centred_start, patch_middle, read_patch
 from autospine.targets import heat
@@ -31,17 +30,16 @@ _AT_ONCE: Final = 4
 _NEAR: Final = 15.0
 
 
-def predict_regions(
+def outlined(
     networks: Sequence[Network],
     image: NDArray[np.floating],
     located: Sequence[Located],
     trace: Trace,
     configuration: Configuration,
-    plan: Plan,
     device: torch.device,
     *,
     mirror: bool = True,
-) -> Prediction:
+) -> Iterator[Instance]:
     """Outline each vertebra that was located, in a region of one patch; its names stay as they were told.
 
     Args:
@@ -51,23 +49,18 @@ def predict_regions(
         located: The vertebrae.
         trace: From the scan to the image.
         configuration: Patch, padding, and the axes that may be mirrored.
-        plan: Whose channels the names are of.
         device: Where the networks run.
         mirror: Average over all mirrorings of the permitted axes.
     """
     flips = mirrorings(configuration.mirror_axes if mirror else ())
     regions = _regions(located, trace, configuration.patch)
-
-    def outlined() -> Iterator[Instance]:
-        for first in range(0, len(regions), _AT_ONCE):
-            some = regions[first : first + _AT_ONCE]
-            patches = torch.stack([_network_input(image, region, configuration) for region in some])
-            outputs = mean_outputs(networks, patches.to(device), flips)
-            odds = (outputs[:, 1] - outputs[:, 0]).cpu().numpy()
-            for region, values in zip(some, odds, strict=True):
-                yield _instance(region, values, trace.stored_grid)
-
-    return merge_instances(outlined(), trace, plan)
+    for first in range(0, len(regions), _AT_ONCE):
+        some = regions[first : first + _AT_ONCE]
+        patches = torch.stack([_network_input(image, region, configuration) for region in some])
+        outputs = mean_outputs(networks, patches.to(device), flips)
+        odds = (outputs[:, 1] - outputs[:, 0]).cpu().numpy()
+        for region, values in zip(some, odds, strict=True):
+            yield _instance(region, values, trace.stored_grid)
 
 
 @dataclass(frozen=True)

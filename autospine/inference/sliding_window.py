@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from autospine.core.plan import Configuration
-from autospine.inference.prediction import to_half
+from autospine.io.scratch import IN_MEMORY, Scratch
 
 Network = Callable[[Tensor], Tensor]
+
+#: Every how manieth voxel tells in most windows that they have contrast.
+_SPARSE: Final = 997
 
 
 def predict_outputs(
@@ -27,8 +32,11 @@ def predict_outputs(
     *,
     mirror: bool = True,
     overlap: float = 0.5,
+    scratch: Scratch = IN_MEMORY,
 ) -> NDArray[np.float16]:
     """Mean outputs of several networks (the folds) over a preprocessed case.
+
+    Windows are gone through row by row along the first axis; single-precision sums exist for one row only.
 
     Args:
         networks: Modules on ``device`` in evaluation mode; each maps (b, c, *patch) to (b, channels, *patch).
@@ -37,33 +45,130 @@ def predict_outputs(
         device: Where the networks run.
         mirror: Average over all mirrorings of the permitted axes.
         overlap: Share of a patch by which neighbours overlap.
+        scratch: Where the outputs go.
 
     Returns:
         Outputs of shape (channels, *stored shape), clipped to the range of half precision.
+
+    Raises:
+        StorageError: The outputs go to a disk that refuses.
     """
     padded, inner = _pad(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), configuration)
+    shape = tuple(padded.shape[1:])
     weight = torch.from_numpy(gaussian_weights(configuration.patch)).to(device)
-    flips = mirrorings(configuration.mirror_axes if mirror else ())
-    total: Tensor | None = None
-    weights = torch.zeros(padded.shape[1:], dtype=torch.float32)
-    for box in windows(padded.shape[1:], configuration.patch, overlap):
-        patch = _network_input(padded, box, configuration).to(device)
-        outputs = mean_outputs(networks, patch, flips, vectors=configuration.centres)[0] * weight
-        if total is None:
-            total = _accumulator((outputs.shape[0], *padded.shape[1:]), device)
-        target = total[(slice(None), *box)]
-        target += outputs.reshape(target.shape).to(total.device)
-        weights[box] += weight.reshape(weights[box].shape).cpu()
-    assert total is not None, "a case has at least one window"
-    total /= weights.to(total.device)
-    return to_half(total[(slice(None), *inner)].cpu().numpy())
+    ask = _Window(networks, mirrorings(configuration.mirror_axes if mirror else ()), configuration, device)
+    rows = [list(row) for _, row in itertools.groupby(windows(shape, configuration.patch, overlap), _row)]
+    sums: RowSums | None = None
+    result: NDArray[np.float16] | None = None
+    for row, following in itertools.zip_longest(rows, rows[1:]):
+        for box in row:
+            outputs = ask(_network_input(padded, box, configuration))
+            if sums is None or result is None:
+                depth = row[0][0].stop - row[0][0].start
+                sums = RowSums.of(len(outputs), (depth, *shape[1:]), device)
+                result = scratch.empty((len(outputs), *image.shape[1:]), np.float16)
+            sums.add(outputs, weight, box)
+        assert sums is not None, "a row has at least one window"
+        assert result is not None, "it is made with the sums"
+        first, last = row[0][0].start, following[0][0].start if following else shape[0]
+        _store(sums.finished(last - first), first, inner, result)
+    assert result is not None, "a case has at least one window"
+    return result
 
 
-def _accumulator(shape: Sequence[int], device: torch.device) -> Tensor:
-    """Zeros of ``shape`` on the GPU while they leave it half of its free memory, else on the CPU."""
-    if device.type == "cuda" and 8 * math.prod(shape) > torch.cuda.mem_get_info(device)[0]:
-        device = torch.device("cpu")
-    return torch.zeros(tuple(shape), dtype=torch.float32, device=device)
+@dataclass(frozen=True)
+class _Window:
+    """Asks the networks about one window after the other.
+
+    What they say about a window without any contrast, such as one full of air, depends on its intensity
+    alone and is asked for only once.
+    """
+
+    networks: Sequence[Network]
+    flips: Sequence[tuple[int, ...]]
+    configuration: Configuration
+    device: torch.device
+    _plain: dict[tuple[float, ...], Tensor] = field(default_factory=dict)
+
+    def __call__(self, patch: Tensor) -> Tensor:
+        """Mean outputs (channels, *patch) for a window (1, c, *patch) on the CPU."""
+        intensities = _without_contrast(patch)
+        if intensities is None:
+            return self._ask(patch)
+        if intensities not in self._plain:
+            self._plain.clear()  # one is enough: air has the same intensity everywhere
+            self._plain[intensities] = self._ask(patch)
+        return self._plain[intensities]
+
+    def _ask(self, patch: Tensor) -> Tensor:
+        on_device = patch.to(self.device, non_blocking=True)
+        return mean_outputs(self.networks, on_device, self.flips, vectors=self.configuration.centres)[0]
+
+
+def _without_contrast(patch: Tensor) -> tuple[float, ...] | None:
+    """The intensity of each channel of (1, c, *patch) if each has only one, else None."""
+    flat = patch.flatten(2)[0]
+    first = flat[:, :1]
+    # Most windows are told by a few voxels; only what these leave open is looked at whole.
+    if not torch.equal(flat[:, ::_SPARSE], first.expand(-1, len(range(0, flat.shape[1], _SPARSE)))):
+        return None
+    return tuple(first[:, 0].tolist()) if torch.equal(flat, first.expand_as(flat)) else None
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Weighted sums over the windows that overlap one row, in single precision.
+
+    Args:
+        outputs: Shape (channels, depth, *the other axes).
+        weights: Shape (depth, *the other axes).
+    """
+
+    outputs: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, channels: int, shape: tuple[int, ...], device: torch.device) -> RowSums:
+        """Zeros, on the GPU while they leave it half of its free memory, else on the CPU."""
+        size = 4 * (channels + 1) * math.prod(shape)
+        if device.type == "cuda" and 2 * size > torch.cuda.mem_get_info(device)[0]:
+            device = torch.device("cpu")
+        return cls(torch.zeros((channels, *shape), device=device), torch.zeros(shape, device=device))
+
+    def add(self, outputs: Tensor, weight: Tensor, box: tuple[slice, ...]) -> None:
+        """Add a window's outputs (channels, *patch), weighted by (*patch), at its place beside the others."""
+        place = (slice(None), *box[1:])
+        target = self.outputs[(slice(None), *place)]
+        target += (outputs * weight).reshape(target.shape).to(target.device)
+        self.weights[place] += weight.reshape(target.shape[1:]).to(target.device)
+
+    def finished(self, depth: int) -> Tensor:
+        """Mean outputs (channels, depth, …) of the first slices, which no later window overlaps.
+
+        The sums move on by as many slices.
+        """
+        mean = self.outputs[:, :depth] / self.weights[:depth]
+        for sums, axis in ((self.outputs, 1), (self.weights, 0)):
+            kept = sums.shape[axis] - depth
+            # Slice by slice from the front, so that nothing is written before it has been read.
+            for i in range(kept):
+                sums.select(axis, i).copy_(sums.select(axis, i + depth))
+            sums.narrow(axis, kept, depth).zero_()
+        return mean
+
+
+def _row(box: tuple[slice, ...]) -> int:
+    return int(box[0].start)
+
+
+def _store(outputs: Tensor, first: int, inner: tuple[slice, ...], result: NDArray[np.float16]) -> None:
+    """Write finished slices, which start at ``first`` of the padded case, as far as they are of the case."""
+    start, stop = max(first, inner[0].start), min(first + outputs.shape[1], inner[0].stop)
+    if start < stop:
+        part = outputs[(slice(None), slice(start - first, stop - first), *inner[1:])]
+        into = slice(start - inner[0].start, stop - inner[0].start)
+        limit = float(np.finfo(np.float16).max)
+        result[:, into] = part.clamp_(-limit, limit).half().cpu().numpy()
 
 
 def windows(shape: Sequence[int], patch: Sequence[int], overlap: float) -> Iterator[tuple[slice, ...]]:
@@ -85,6 +190,15 @@ def window_starts(length: int, patch: int, overlap: float) -> list[int]:
     if steps == 1:
         return [0]
     return [round((length - patch) / (steps - 1) * i) for i in range(steps)]
+
+
+def row_depth(shape: Sequence[int], patch: Sequence[int], overlap: float = 0.5) -> tuple[int, int]:
+    """Slices of a row of windows over a case of ``shape``, and by how many rows follow each other at most."""
+    if len(patch) < len(shape):
+        return 1, 1
+    depth = patch[0]
+    starts = window_starts(max(depth, shape[0]), depth, overlap)
+    return depth, max([depth] if len(starts) == 1 else [b - a for a, b in itertools.pairwise(starts)])
 
 
 @lru_cache(maxsize=8)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from autospine.core.findings import Located
 from autospine.core.plan import Configuration, Plan
 from autospine.core.trace import Trace
+from autospine.inference.instances import merge_instances
 from autospine.inference.prediction import Prediction
-from autospine.inference.rois import predict_regions
+from autospine.inference.rois import outlined
 from autospine.inference.sliding_window import Network, predict_outputs
 from autospine.inference.walk import walk
+from autospine.io.scratch import IN_MEMORY, Scratch
 
 
 @dataclass(frozen=True)
@@ -35,39 +37,54 @@ class Handover:
 NOTHING: Final = Handover()
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a stage is carried out.
+
+    Args:
+        device: Where the networks run.
+        mirror: Average over the mirrorings that the configuration permits.
+        scratch: Where the prediction goes.
+    """
+
+    device: torch.device
+    mirror: bool = True
+    scratch: Scratch = IN_MEMORY
+
+
 def predict_stage(
     networks: Sequence[Network],
     image: NDArray[np.float32],
     trace: Trace,
     configuration: Configuration,
     plan: Plan,
+    execution: Execution,
     before: Handover = NOTHING,
-    *,
-    device: torch.device,
-    mirror: bool = True,
 ) -> Prediction:
     """What the mean of several networks (the folds) says about a preprocessed scan.
 
     Args:
-        networks: On ``device`` and in evaluation mode.
+        networks: On the execution's device and in evaluation mode.
         image: Shape (c, *trace.shape).
         trace: From the scan to the image.
         configuration: Whose networks they are.
         plan: The configuration's.
+        execution: How.
         before: From the previous stage.
-        device: Where the networks run.
-        mirror: Average over the mirrorings that the configuration permits.
+
+    Raises:
+        StorageError: The prediction goes to a disk that refuses.
     """
+    device, mirror, scratch = execution.device, execution.mirror, execution.scratch
     if before.class_map is not None:
         image = with_previous(image, before.class_map, plan.fed_classes(configuration))
     if configuration.view == "walk":
-        return walk(networks, image, trace, configuration, plan, device)
+        return walk(networks, image, trace, configuration, plan, device, scratch=scratch)
     if configuration.view == "vertebrae":
-        return predict_regions(
-            networks, image, before.vertebrae, trace, configuration, plan, device, mirror=mirror
-        )
-    outputs = predict_outputs(networks, image, configuration, device, mirror=mirror)
-    prediction = Prediction.of(outputs, trace, plan.target_classes(configuration))
+        found = outlined(networks, image, before.vertebrae, trace, configuration, device, mirror=mirror)
+        return merge_instances(found, trace, plan, scratch)
+    outputs = predict_outputs(networks, image, configuration, device, mirror=mirror, scratch=scratch)
+    prediction = Prediction.of(outputs, trace, plan.target_classes(configuration), scratch)
     if configuration.target == "foreground":
         return prediction.spread_over(plan.vertebra_channels, len(plan.classes))
     return prediction

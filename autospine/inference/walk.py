@@ -25,6 +25,7 @@ from autospine.core.trace import Trace
 from autospine.inference.instances import Instance, body_centre, merge_instances
 from autospine.inference.prediction import Prediction
 from autospine.inference.sliding_window import Network, mean_outputs, window_starts
+from autospine.io.scratch import IN_MEMORY, Scratch
 from autospine.patch_reading import centred_start, read_patch
 
 Start = tuple[int, int, int]
@@ -86,6 +87,7 @@ def walk(
     plan: Plan,
     device: torch.device,
     settings: WalkSettings = _USUAL,
+    scratch: Scratch = IN_MEMORY,
 ) -> Prediction:
     """All vertebrae of a scan as one prediction; see ``stops``.
 
@@ -93,7 +95,7 @@ def walk(
     from its volume when the column is decoded.
     """
     found = stops(networks, image, trace, configuration, plan, device, settings)
-    return merge_instances((stop.vertebra for stop in found), trace, plan)
+    return merge_instances((stop.vertebra for stop in found), trace, plan, scratch)
 
 
 def stops(

@@ -8,9 +8,14 @@ import SimpleITK as sitk
 
 from autospine.cli.main import run
 from autospine.core.ensemble import Ensemble
+from autospine.core.run import RunFolder
+from autospine.inference.folder import shared_out
+from autospine.inference.predictor import Predictor
 from autospine.io import documents
 from autospine.io.column_reports import load_report
 from autospine.io.images import read_image, read_labels
+from autospine.io.scans import ScanFile
+from autospine.io.scratch import Scratch
 
 
 def predict(model, scans, target, *more):
@@ -142,3 +147,42 @@ def test_both_decodings_stand_on_the_leaderboard(finished_run):
     assert all(candidate.identified is not None for candidate in ensemble.leaderboard)
     assert "named as a column" in ensemble.reason.lower()
     assert "named voxel by voxel" in ensemble.reason.lower()
+
+
+def test_outputs_on_the_disk_give_the_same_mask(finished_run, scan, tmp_path):
+    predictor = Predictor.open(RunFolder(finished_run), "cpu")
+    volume = read_image(scan)
+    in_memory = predictor.merge(predictor.predict_members(volume))
+    on_disk = predictor.merge(predictor.predict_members(volume, Scratch(tmp_path)))
+    np.testing.assert_array_equal(in_memory.labels, on_disk.labels)
+    assert in_memory.column == on_disk.column
+
+
+def test_too_little_memory_is_told_before_the_work(finished_run, scan, tmp_path, capsys):
+    assert predict(finished_run, [scan], tmp_path, "--memory", "50MB") == 3
+    assert "--memory" in capsys.readouterr().out
+    assert not (tmp_path / scan.name).exists()
+
+
+def test_scans_side_by_side_get_the_same_masks(finished_run, scan, tmp_path):
+    other = tmp_path / "other.nii.gz"
+    shutil.copy(scan, other)
+    two_d = ("--configurations", "2d")
+    assert predict(finished_run, [scan, other], tmp_path / "one", *two_d) == 0
+    assert predict(finished_run, [scan, other], tmp_path / "two", *two_d, "--workers", "2") == 0
+    for name in (scan.name, other.name):
+        one, two = (read_labels(tmp_path / folder / name).array for folder in ("one", "two"))
+        np.testing.assert_array_equal(one, two)
+    report = json.loads((tmp_path / "two" / "prediction_report.json").read_text())
+    assert [entry["name"] for entry in report["scans"]] == [scan.name.removesuffix(".nii.gz"), "other"]
+
+
+def test_work_is_shared_out_by_size(tmp_path):
+    scans = []
+    for name, size in (("a", 10), ("b", 70), ("c", 30), ("d", 35)):
+        (tmp_path / name).write_bytes(bytes(size))
+        scans.append(ScanFile(tmp_path / name, name))
+    parts = shared_out(scans, 2)
+    assert [[scan.name for scan in part] for part in parts] == [["b"], ["d", "c", "a"]]
+    assert len(shared_out(scans[:1], 4)) == 1
+    assert shared_out([], 2) == [()]

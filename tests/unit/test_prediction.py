@@ -55,7 +55,7 @@ def test_half_precision_never_becomes_infinite():
 
 def test_centre_channels_survive_the_disk_beside_the_logits(tmp_path):
     outputs = np.random.default_rng(0).normal(size=(7, *TRACE.shape)).astype(np.float16)
-    made = Prediction.of(outputs, TRACE, 3)
+    made = Prediction.of(outputs.copy(), TRACE, 3)
     np.testing.assert_array_equal(made.logits, outputs[:3])
     np.testing.assert_array_equal(made.centres[0], outputs[3])
     np.testing.assert_allclose(made.centres[1:], outputs[4:] * VECTOR_UNIT, rtol=1e-2)

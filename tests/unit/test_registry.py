@@ -74,3 +74,17 @@ def test_a_name_like_no_other_is_answered_with_all():
     with pytest.raises(UnknownPluginError) as caught:
         registry.find("datasets", "xyzzy-qqq")
     assert all(name in caught.value.remedy for name in registry.names("datasets"))
+
+
+def test_a_plugin_file_may_hold_dataclasses(tmp_path):
+    lines = [
+        "from __future__ import annotations",
+        "from dataclasses import dataclass",
+        "@dataclass",
+        "class Settings:",
+        "    width: int = 3",
+        "def build():",
+        "    return Settings()",
+    ]
+    (tmp_path / "classes.py").write_text("\n".join(lines))
+    assert registry.find("networks", f"{tmp_path / 'classes.py'}:build")().width == 3

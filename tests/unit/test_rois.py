@@ -10,7 +10,8 @@ import torch
 
 from autospine.core.findings import Located
 from autospine.inference.decoding import decode_sequence
-from autospine.inference.rois import predict_regions
+from autospine.inference.instances import merge_instances
+from autospine.inference.rois import outlined
 
 _SPEC = importlib.util.spec_from_file_location(
     "phantom_columns", Path(__file__).with_name("phantom_columns.py")
@@ -27,6 +28,12 @@ CONFIGURATION = phantoms.configuration(PATCH, view="vertebrae", previous_stage="
 @pytest.fixture(scope="module")
 def column():
     return phantoms.column(2, "thoracolumbar")
+
+
+def predict_regions(networks, image, located, trace, configuration, plan, device, **options):
+    """What is outlined, put together."""
+    found = outlined(networks, image, located, trace, configuration, device, **options)
+    return merge_instances(found, trace, plan)
 
 
 def image_of(column):

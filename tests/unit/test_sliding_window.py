@@ -13,6 +13,7 @@ from autospine.inference.sliding_window import (
     windows,
 )
 from autospine.inference.stages import with_previous
+from autospine.io.scratch import Scratch
 
 CPU = torch.device("cpu")
 
@@ -159,3 +160,55 @@ def test_vectors_of_a_faithful_network_survive_mirroring():
     image = np.broadcast_to(place.numpy(), (1, 4, 4, 4)).astype(np.float32)
     config = replace(configuration((4, 4, 4), mirror_axes=(2,)), centres=True)
     assert np.allclose(predict_outputs([points_to_the_bright_end], image, config, CPU)[3], 2.0)
+
+
+def whole_sums(network, image, configuration):
+    """All windows added up at once."""
+    total = np.zeros((2, *image.shape[1:]), np.float32)
+    weights = np.zeros(image.shape[1:], np.float32)
+    weight = gaussian_weights(configuration.patch)
+    for box in windows(image.shape[1:], configuration.patch, 0.5):
+        window = image[(slice(None), *box)]
+        outputs = network(torch.from_numpy(window.reshape(1, -1, *configuration.patch)))[0].numpy()
+        place = (slice(None), *box)
+        total[place] += (outputs * weight).reshape(total[place].shape)
+        weights[box] += weight.reshape(weights[box].shape)
+    return total / weights
+
+
+def position_in_the_patch(patches):
+    """Outputs that differ from window to window even where the image does not."""
+    ramp = torch.arange(patches[0, 0].numel(), dtype=torch.float32).view(patches.shape[2:])
+    return torch.stack([patches[0, 0] + ramp, patches[0, 0] - ramp])[None]
+
+
+@pytest.mark.parametrize("patch", [(4, 6, 5), (6, 5)])
+def test_row_by_row_is_the_same_as_all_at_once(patch):
+    image = np.random.default_rng(1).normal(size=(1, 19, 17, 8)).astype(np.float32)
+    settings = configuration(patch)
+    made = predict_outputs([position_in_the_patch], image, settings, CPU)
+    np.testing.assert_array_equal(made, whole_sums(position_in_the_patch, image, settings).astype(np.float16))
+
+
+def test_windows_of_one_intensity_are_asked_about_once():
+    image = np.full((1, 32, 16, 16), -2.0, np.float32)
+    image[:, 28:, 3, 4] = 1.0
+    asked = []
+
+    def spy(patches):
+        asked.append(patches)
+        return position_in_the_patch(patches)
+
+    settings = configuration((8, 8, 8))
+    made = predict_outputs([spy], image, settings, CPU)
+    np.testing.assert_array_equal(made, whole_sums(position_in_the_patch, image, settings).astype(np.float16))
+    assert sum(bool((p == p.flatten()[0]).all()) for p in asked) == 1
+    assert 2 <= len(asked) <= 9
+
+
+def test_outputs_may_go_to_the_disk(tmp_path):
+    image = np.random.default_rng(2).normal(size=(1, 11, 9, 8)).astype(np.float32)
+    settings = configuration((4, 6, 5))
+    stored = predict_outputs([position_in_the_patch], image, settings, CPU, scratch=Scratch(tmp_path))
+    assert isinstance(stored.base, np.memmap)
+    np.testing.assert_array_equal(stored, predict_outputs([position_in_the_patch], image, settings, CPU))
