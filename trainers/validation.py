@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,15 +13,20 @@ from torch import nn
 
 from autospine.core.findings import Findings
 from autospine.core.run import FoldTask
+from autospine.hardware import host_memory
 from autospine.inference.clustering import export_joined
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
 from autospine.inference.stages import NOTHING, Execution, Handover, predict_stage
 from autospine.io import documents
 from autospine.io.images import write_image
+from autospine.io.scratch import Scratch
 from autospine.io.store import load_array
 from autospine.precision import autocast
 from autospine.preprocessed import open_case
+
+#: Outputs larger than this part of the memory go to the disk.
+_LARGE: Final = 4
 
 
 @torch.inference_mode()
@@ -47,7 +53,7 @@ def predict_validation_cases(task: FoldTask, network: nn.Module, precision: torc
                 case.trace,
                 task.configuration,
                 task.plan,
-                Execution(device),
+                Execution(device, scratch=Scratch(folder, host_memory() // _LARGE)),
                 _handover(task, identifier),
             )
         prediction.save(folder / identifier)

@@ -56,13 +56,14 @@ def predict_outputs(
     padded, inner = _pad(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)), configuration)
     shape = tuple(padded.shape[1:])
     weight = torch.from_numpy(gaussian_weights(configuration.patch)).to(device)
-    ask = _Window(networks, mirrorings(configuration.mirror_axes if mirror else ()), configuration, device)
+    flips = mirrorings(configuration.mirror_axes if mirror else ())
+    ask = _Windows(networks, flips, configuration, padded, _near(padded, device), device)
     rows = [list(row) for _, row in itertools.groupby(windows(shape, configuration.patch, overlap), _row)]
     sums: RowSums | None = None
     result: NDArray[np.float16] | None = None
     for row, following in itertools.zip_longest(rows, rows[1:]):
         for box in row:
-            outputs = ask(_network_input(padded, box, configuration))
+            outputs = ask(box)
             if sums is None or result is None:
                 depth = row[0][0].stop - row[0][0].start
                 sums = RowSums.of(len(outputs), (depth, *shape[1:]), device)
@@ -77,32 +78,50 @@ def predict_outputs(
 
 
 @dataclass(frozen=True)
-class _Window:
+class _Windows:
     """Asks the networks about one window after the other.
 
     What they say about a window without any contrast, such as one full of air, depends on its intensity
     alone and is asked for only once.
+
+    Args:
+        networks: On ``device``.
+        flips: See ``mirrorings``.
+        configuration: Theirs.
+        image: The padded case (c, *shape), on the CPU.
+        near: The same on ``device`` if there is room, else ``image``.
+        device: Where the networks run.
     """
 
     networks: Sequence[Network]
     flips: Sequence[tuple[int, ...]]
     configuration: Configuration
+    image: Tensor
+    near: Tensor
     device: torch.device
     _plain: dict[tuple[float, ...], Tensor] = field(default_factory=dict)
 
-    def __call__(self, patch: Tensor) -> Tensor:
-        """Mean outputs (channels, *patch) for a window (1, c, *patch) on the CPU."""
-        intensities = _without_contrast(patch)
+    def __call__(self, box: tuple[slice, ...]) -> Tensor:
+        """Mean outputs (channels, *patch) for a window."""
+        # On the CPU, for the answer decides what is done next, and a GPU would have to be waited for.
+        intensities = _without_contrast(_network_input(self.image, box, self.configuration))
         if intensities is None:
-            return self._ask(patch)
+            return self._ask(box)
         if intensities not in self._plain:
             self._plain.clear()  # one is enough: air has the same intensity everywhere
-            self._plain[intensities] = self._ask(patch)
+            self._plain[intensities] = self._ask(box)
         return self._plain[intensities]
 
-    def _ask(self, patch: Tensor) -> Tensor:
-        on_device = patch.to(self.device, non_blocking=True)
-        return mean_outputs(self.networks, on_device, self.flips, vectors=self.configuration.centres)[0]
+    def _ask(self, box: tuple[slice, ...]) -> Tensor:
+        patch = _network_input(self.near, box, self.configuration).to(self.device)
+        return mean_outputs(self.networks, patch, self.flips, vectors=self.configuration.centres)[0]
+
+
+def _near(image: Tensor, device: torch.device) -> Tensor:
+    """The image on the GPU while it leaves three quarters of its free memory, else where it is."""
+    if device.type == "cuda" and 4 * image.nbytes < torch.cuda.mem_get_info(device)[0]:
+        return image.to(device)
+    return image
 
 
 def _without_contrast(patch: Tensor) -> tuple[float, ...] | None:
@@ -139,8 +158,9 @@ class RowSums:
         """Add a window's outputs (channels, *patch), weighted by (*patch), at its place beside the others."""
         place = (slice(None), *box[1:])
         target = self.outputs[(slice(None), *place)]
-        target += (outputs * weight).reshape(target.shape).to(target.device)
-        self.weights[place] += weight.reshape(target.shape[1:]).to(target.device)
+        outputs, weight = outputs.to(target.device), weight.to(target.device).reshape(target.shape[1:])
+        target.addcmul_(outputs.reshape(target.shape), weight)
+        self.weights[place] += weight
 
     def finished(self, depth: int) -> Tensor:
         """Mean outputs (channels, depth, …) of the first slices, which no later window overlaps.
