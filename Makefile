@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+STEPS ?= all
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 
 VENV := .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off
 
-.PHONY: help setup demo test lint format coverage lock clean
+.PHONY: help setup demo test lint format coverage bench lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -36,6 +37,10 @@ format: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov --cov-report term-missing:skip-covered
+
+# Side by side with nnU-Net, which is installed below build/ at first; STEPS='export evaluation' runs only these.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(STEPS)
 
 # Torch goes first and alone: whichever build the user's pip offers (CPU or CUDA) then satisfies the rest.
 $(STAMP): requirements.lock pyproject.toml

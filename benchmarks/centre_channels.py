@@ -1,6 +1,6 @@
 """What learning body centres costs: seconds and memory of a training step with and without them.
 
-    python benchmarks/centre_channels.py [--device cuda]
+    python -m benchmarks.centre_channels [--device cuda]
 
 Two networks per device, each in a process of its own, with random patches: the CPU plan's network with 25
 classes at 4 mm, and on a GPU the residual network that fits 8 GB. Prints a table beside what the planner
@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from machine import machine
 
 from autospine import losses
 from autospine.core.cost import estimate
@@ -30,6 +29,7 @@ from autospine.networks import build
 from autospine.precision import autocast, choose_precision
 from autospine.registry import find
 from autospine.targets import centre_targets
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).with_name("results") / "centre_channels.json"
 STEPS, WARM_UP = 30, 5

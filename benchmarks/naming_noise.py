@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from machine import machine
 from matplotlib.figure import Figure
 
 from autospine.core import anatomy
@@ -25,6 +24,7 @@ from autospine.phantom.recipe import Recipe
 from autospine.phantom.view import draw_grid
 from autospine.vertebrae.sequence import ColumnEvidence, NamedColumn, NamingRules, name_column
 from autospine.vertebrae.statistics import ObservedColumn, learn_column
+from benchmarks.machine import machine
 
 #: Three patients in ten have a rare column: an L6, a T13 or no T12.
 RECIPE: Final = Recipe(oblique=0.0, extra_lumbar=0.12, extra_thoracic=0.1, missing_thoracic=0.1)

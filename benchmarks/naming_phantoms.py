@@ -1,6 +1,6 @@
 """One network, the same outputs, two ways of naming: voxel by voxel, and the column as a whole.
 
-    python benchmarks/naming_phantoms.py FOLDER [--epochs 18] [--scans 60] [--unseen 20]
+    python -m benchmarks.naming_phantoms FOLDER [--epochs 18] [--scans 60] [--unseen 20]
 
 Makes thoracolumbar and full phantoms in FOLDER, trains one fold of ``3d_fullres``, predicts unseen phantoms
 both ways and scores them by both of VerSe's protocols. Goes on where it was stopped. Prints a table and
@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from machine import machine
-
 from autospine.cli.main import run
 from autospine.core.plan import Plan
 from autospine.io import documents
+from benchmarks.machine import machine
 
 RESULTS: Final = Path(__file__).with_name("results") / "naming_phantoms.json"
 CONFIGURATION: Final = "3d_fullres"

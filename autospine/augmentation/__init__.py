@@ -7,33 +7,36 @@ comes from `plan.Augmentation`. Each transform touches only those samples it was
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from autospine.augmentation import cascade, intensity, spatial
-from autospine.augmentation.affine import enlarged_patch
 from autospine.augmentation.cascade import one_hot
-from autospine.augmentation.parameters import Parameters, draw_parameters
+from autospine.augmentation.parameters import Parameters, draw_margins, draw_parameters
 from autospine.augmentation.spatial import move_points
 
-__all__ = ["Parameters", "apply", "draw_parameters", "enlarged_patch", "move_points", "one_hot"]
+__all__ = ["Parameters", "apply", "draw_margins", "draw_parameters", "move_points", "one_hot"]
 
 
 @torch.no_grad()
 def apply(
-    parameters: Parameters, image: Tensor, labels: Tensor, previous: Tensor | None = None
+    parameters: Parameters,
+    image: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    previous: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Augment a batch; the arguments stay as they are.
 
-    The patches that come in may have any size from the final patch up; what is wanted lies in their
-    middle. `enlarged_patch` is the size from which rotated samples seldom reach outside; a batch without
-    a sample in ``parameters.moved`` needs no more than the final patch.
+    The patches that come in may each have any size from the final patch up; what is wanted lies in their
+    middle. `draw_margins` says how much more than the final patch each needs.
 
     Args:
         parameters: What was drawn for this batch.
-        image: Normalised intensities (b, c, *size), of any floating type.
-        labels: Class indices (b, *size), int8; -1 is ignored by the loss.
-        previous: Classes a previous stage predicted (b, *size), int8.
+        image: Normalised intensities, b samples (c, *size) of any floating type.
+        labels: Class indices, b samples (*size), int8; -1 is ignored by the loss.
+        previous: Classes a previous stage predicted, b samples (*size), int8.
 
     Returns:
         The image (b, c, *patch) in float32, the labels (b, *patch) and the previous stage's classes
@@ -48,10 +51,8 @@ def apply(
     # Autocast would round sampling positions to bfloat16.
     with torch.autocast(image.device.type, enabled=False):
         maps = [labels] if previous is None else [labels, previous]
-        image, maps = spatial.transform(parameters, image, maps)
-        intensity.transform(parameters, image)
-        for values in (image, *maps):
-            spatial.mirror(values, parameters.mirror)
+        moved, moved_maps = spatial.transform(parameters, image, maps)
+        intensity.transform(parameters, moved)
         if parameters.cascade is None:
-            return image, maps[0], None
-        return image, maps[0], cascade.transform(parameters.cascade, maps[1])
+            return moved, moved_maps[0], None
+        return moved, moved_maps[0], cascade.transform(parameters.cascade, moved_maps[1])

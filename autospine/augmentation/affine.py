@@ -1,4 +1,4 @@
-"""How far patches may turn, the matrices that turn and scale them, and the patch to load for it."""
+"""How far patches may turn, the matrices that turn and scale them, and how much to load for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _PLANAR_RATIO: Final = 3.0
 #: A 2D patch this elongated turns by no more than so many degrees.
 _ELONGATED: Final = 1.5
 _ELONGATED_ROTATION: Final = 15.0
-#: Patches are loaded large enough for objects to shrink to this share.
+#: No more is loaded than lets objects shrink to this share.
 _LOADED_ZOOM: Final = 0.85
+#: Voxels beyond the loaded patch that no sample is enlarged for; rounding makes no margin.
+_ROUNDING: Final = 1e-4
 
 
 def turns_in_plane(configuration: Configuration) -> bool:
@@ -37,7 +39,7 @@ def rotation_limits(configuration: Configuration) -> tuple[float, ...]:
 
 
 def enlarged_patch(configuration: Configuration) -> tuple[int, ...]:
-    """The patch to load, from which rotated and scaled patches seldom reach outside.
+    """The largest patch to load, from which rotated and scaled patches seldom reach outside.
 
     As in nnU-Net, it holds the patch turned about any one axis by the largest angle, at a zoom of 0.85.
     The margin is the same on both sides.
@@ -56,6 +58,23 @@ def enlarged_patch(configuration: Configuration) -> tuple[int, ...]:
     if turns_in_plane(configuration):
         margins[0] = 0
     return tuple(size + 2 * margin for size, margin in zip(configuration.patch, margins, strict=True))
+
+
+def reached_margins(configuration: Configuration, matrix: Tensor) -> list[tuple[int, ...]]:
+    """How far each sample reaches beyond the final patch, up to the largest patch to load.
+
+    Args:
+        configuration: Patch and augmentation.
+        matrix: From offsets in the final patch to offsets in the loaded one (b, d, d).
+
+    Returns:
+        Voxels on either side of each of d axes, for each of b samples.
+    """
+    patch = torch.tensor(configuration.patch)
+    farthest = (patch - 1) / 2
+    reached = (matrix.abs() @ farthest - farthest - _ROUNDING).ceil().clamp(min=0)
+    largest = (torch.tensor(enlarged_patch(configuration)) - patch) // 2
+    return [tuple(margins) for margins in torch.minimum(reached.long(), largest).tolist()]
 
 
 def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor) -> Tensor:

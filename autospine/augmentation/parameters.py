@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from autospine.augmentation.affine import affine_matrices, rotation_limits, turns_in_plane
+from autospine.augmentation.affine import (
+    affine_matrices,
+    reached_margins,
+    rotation_limits,
+    turns_in_plane,
+)
 from autospine.core.plan import Augmentation, Configuration
 
 
@@ -116,6 +121,23 @@ def draw_parameters(
         mirror=draw.chance((b, d), a.mirror_probability) & _listed(configuration.mirror_axes, d),
         cascade=None if classes is None else _cascade(a, b, classes - 1, draw),
     )
+
+
+def draw_margins(
+    configuration: Configuration, batch_size: int, generator: Generator
+) -> list[tuple[int, ...]]:
+    """How much to load around each final patch of the batch that `draw_parameters` draws.
+
+    Args:
+        configuration: As for `draw_parameters`.
+        batch_size: As for `draw_parameters`.
+        generator: In the state in which `draw_parameters` gets it.
+
+    Returns:
+        Voxels on either side of each of d axes, for each sample; 0 for those neither rotated nor scaled.
+    """
+    _, matrix = _spatial(configuration, batch_size, _Draw(generator))  # drawn before everything else
+    return reached_margins(configuration, matrix)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
+
+if TYPE_CHECKING:
+    from autospine.inference.folder import ScanReport
 
 
 def predict(
@@ -83,14 +87,18 @@ def predict(
     report = predict_folder(work, scans, Reporter(quiet=quiet))
     if json:
         say_json(report)
-        return 3 if report.failed else 0
-    for scan in report.scans:
-        if scan.error:
-            say(f"{scan.name}: {scan.error}")
-        elif scan.seconds is None:
-            say(f"{scan.name}: there already (--force predicts it again)")
-        else:
-            say(f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds_per_slice:.3f} s a slice")
-        for doubt in scan.doubts:
-            say(f"  look again: {doubt}")
+    else:
+        say("\n".join(line for scan in report.scans for line in _lines(scan)))
     return 3 if report.failed else 0
+
+
+def _lines(scan: ScanReport) -> Iterator[str]:
+    """What became of a scan, and why its names may be wrong."""
+    if scan.error:
+        yield f"{scan.name}: {scan.error}"
+    elif scan.seconds is None:
+        yield f"{scan.name}: there already (--force predicts it again)"
+    else:
+        yield f"{scan.name}: {scan.seconds:.1f} s, {scan.seconds_per_slice:.3f} s a slice"
+    for doubt in scan.doubts:
+        yield f"  look again: {doubt}"

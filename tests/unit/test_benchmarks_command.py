@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_a_step_that_fails_says_which_side_and_the_others_go_on(tmp_path, demo, 
     assert "theirs of the step export ended with the code 1" in said
     assert "ValueError: theirs cannot do this" in said
     assert [row.step for row in Table.load(tmp_path / "results" / "speed.json").rows] == ["evaluation"]
+
+
+def test_a_step_whose_inputs_fail_does_not_stop_the_others(tmp_path, demo, monkeypatch, capsys):
+    def no_inputs(work):
+        raise OSError("the disk is full")
+
+    steps = {"export": replace(demo("export"), prepare=no_inputs), "evaluation": demo("evaluation")}
+    monkeypatch.setattr(command, "find", steps.get)
+    assert call(tmp_path, "export", "evaluation", repeats=1) == 1
+    assert "The step export has failed" in capsys.readouterr().err
+    assert len(Table.load(tmp_path / "results" / "speed.json").rows) == 1
 
 
 def test_without_a_name_the_steps_are_listed(capsys):

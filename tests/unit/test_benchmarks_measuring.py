@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from benchmarks.measuring import Side, SideFailedError, watched
 
-_GRANDCHILD = "import time; held = b'x' * 200_000_000; time.sleep(0.3)"
+_GRANDCHILD = "import time; held = b'x' * 200_000_000; time.sleep(0.5)"
 _CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_GRANDCHILD!r}], check=True)"
 
 
@@ -70,6 +71,24 @@ def test_a_failure_says_which_side_it_was_and_what_it_said(tmp_path):
 def test_a_side_without_a_result_has_failed(tmp_path):
     with pytest.raises(SideFailedError, match=r"left no result\.json"):
         side(tmp_path, "pass").measure()
+
+
+def test_a_side_ends_with_the_process_that_watches_it(tmp_path):
+    late = f"import time; time.sleep(1.5); open({str(tmp_path / 'late')!r}, 'w')"
+    code = (
+        "import signal, sys; from benchmarks.__main__ import _end; from benchmarks.measuring import watched\n"
+        "signal.signal(signal.SIGTERM, _end); print('ready', flush=True)\n"
+        f"watched([sys.executable, '-c', {late!r}], sys.stderr)"
+    )
+    root = Path(__file__).parents[2]
+    watching = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
+    with watching:
+        assert watching.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        watching.terminate()
+        assert watching.wait() == 1
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()
 
 
 def test_nothing_that_a_side_started_outlives_it(tmp_path):
