@@ -12,7 +12,11 @@ from autospine.core.errors import UsageError
 from autospine.core.plan import Budget, Device
 from autospine.io.parallel import cores
 
-_CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+#: Where containers find their limit, in the second and the first version of control groups.
+_CGROUP_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 _OWN_MEMORY: Final = Path("/proc/self/statm")
 #: Python with torch, numpy and SimpleITK loaded.
 _USUAL_PROCESS: Final = 600 * 10**6
@@ -54,11 +58,15 @@ def host_memory() -> int:
     physical = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 10**9
     )
+    return min([physical, *filter(None, map(_limit, _CGROUP_LIMITS))])
+
+
+def _limit(path: Path) -> int | None:
+    """Bytes that a file allows; None where it is absent or allows everything."""
     try:
-        limit = int(_CGROUP_LIMIT.read_text())
+        return int(path.read_text())
     except (OSError, ValueError):
-        return physical
-    return min(physical, limit)
+        return None
 
 
 def resident_memory() -> int:

@@ -59,10 +59,15 @@ class DiceCrossEntropyLoss:
     def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Unweighted ``1 - Dice`` and cross-entropy of logits (b, classes, *patch), labels (b, *patch)."""
         with torch.autocast(logits.device.type, enabled=False):
-            weights = logits.new_tensor(self.class_weights or [1.0] * logits.shape[1]).float()
-            arguments = (logits.float(), labels, self.dice_smooth, self.batch_dice, weights)
+            arguments = (logits.float(), labels, self.dice_smooth, self.batch_dice, self._weights(logits))
             result: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
         return result
+
+    def _weights(self, logits: Tensor) -> Tensor:
+        """Weight of each class; on a GPU without waiting for it."""
+        if not self.class_weights:
+            return torch.ones(logits.shape[1], device=logits.device)
+        return torch.tensor(self.class_weights).to(logits.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,6 @@ def evaluate(
     """
     from autospine.cli.console import say, say_json
     from autospine.evaluation import report as reports
-    from autospine.evaluation.verse_cases import Meaning, measure
     from autospine.io import documents
     from autospine.io.parallel import cores
     from autospine.reporting import Reporter
@@ -82,6 +81,8 @@ def evaluate(
             reporter=reporter,
         )
     else:
+        from autospine.evaluation.verse_cases import Meaning, measure
+
         measured = measure(
             prediction,
             reference,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
+
+from autospine.core.geometry import FloatArray
 
 _RESAMPLES: Final = 2000
 _LEVEL: Final = 0.95
@@ -55,8 +58,14 @@ def estimate(values: Sequence[float], groups: Sequence[str]) -> Estimate | None:
         return Estimate(mean, None, None)
     sums = np.bincount(member, weights=data)
     counts = np.bincount(member)
-    rng = np.random.default_rng(_SEED)
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
+    draws = _draws(len(names))
     means = (draws @ sums) / (draws @ counts)
     low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Estimate(mean, float(low), float(high))
+
+
+@lru_cache(maxsize=8)
+def _draws(groups: int) -> FloatArray:
+    """How often each resample (rows) draws each group (columns). All scores of an evaluation share it."""
+    rng = np.random.default_rng(_SEED)
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=_RESAMPLES).astype(np.float64)

@@ -9,12 +9,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from autospine.core import anatomy
 from autospine.core.dataset import LabelSchema
 from autospine.core.errors import GeometryError, LabelError
-from autospine.core.geometry import Box, Grid, Triple
+from autospine.core.geometry import Grid, Triple
 from autospine.core.volume import Volume
 from autospine.evaluation.overlap import Overlap, overlaps
 from autospine.evaluation.surface import SurfaceDistances, surface_distances
@@ -232,15 +231,14 @@ def compare_labels(
     Yields:
         Label, overlap, and surface distances, which are None unless both maps hold the label.
     """
-    spine = Box.around((prediction != 0) | (reference != 0))
-    if spine is None:
-        return
-    prediction, reference = prediction[spine.slices], reference[spine.slices]
-    boxes = [find_objects(array, max(labels)) for array in (prediction, reference)]
-    for label, overlap in overlaps(prediction, reference, labels).items():
+    inside = np.flatnonzero((prediction != 0) | (reference != 0))
+    values = prediction.ravel()[inside], reference.ravel()[inside]
+    found = overlaps(*values, labels)
+    boxes = _boxes(values, inside, reference.shape)
+    for label, overlap in found.items():
         surface = None
         if overlap.prediction and overlap.reference:
-            box = _union(boxes[0][label - 1], boxes[1][label - 1])
+            box = boxes[label]
             surface = surface_distances(reference[box] == label, prediction[box] == label, spacing)
         yield label, overlap, surface
 
@@ -303,7 +301,21 @@ def _require_same_grid(prediction: Volume, reference: Volume, task: ScoringTask)
         )
 
 
-def _union(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, ...]:
-    return tuple(
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True)
-    )
+def _boxes(
+    values: Sequence[NDArray[Any]], indices: NDArray[np.int64], shape: tuple[int, ...]
+) -> list[tuple[slice, ...]]:
+    """By value: the smallest box that holds all voxels of this value in either map.
+
+    Args:
+        values: Of both maps at some voxels, (n,) each.
+        indices: Flat indices of these voxels, (n,).
+        shape: Of the maps.
+    """
+    rows = max(int(map_.max(initial=0)) for map_ in values) + 1
+    sides = []
+    for place, size in zip(np.unravel_index(indices, shape), shape, strict=True):
+        seen = np.zeros((rows, size), dtype=np.bool_)
+        for map_ in values:
+            seen[map_, place] = True
+        sides.append(zip(seen.argmax(axis=1), size - seen[:, ::-1].argmax(axis=1), strict=True))
+    return [tuple(slice(int(a), int(b)) for a, b in box) for box in zip(*sides, strict=True)]

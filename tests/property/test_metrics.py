@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autospine.evaluation.overlap import overlaps
+from autospine.evaluation.scores import compare_labels
 from autospine.evaluation.surface import surface_distances
 
 with warnings.catch_warnings():
@@ -90,3 +91,24 @@ def test_overlaps_equal_counting_masks(seed, ignoring):
             assert found[label].dice == pytest.approx(2 * (p & r).sum() / (p.sum() + r.sum()))
         else:
             assert label not in found
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), shapes, st.sampled_from([np.uint8, np.int32]), spacings)
+def test_comparing_labels_equals_comparing_whole_masks(seed, shape, dtype, spacing):
+    rng = np.random.default_rng(seed)
+    # Few voxels, so that some labels are in one map only; 5 is not to be compared; one map lies transposed.
+    prediction = (rng.integers(1, 6, shape) * (rng.random(shape) < 0.2)).astype(dtype)
+    reference = (rng.integers(1, 6, shape[::-1]) * (rng.random(shape[::-1]) < 0.2)).astype(dtype).T
+    compared = {
+        label: surface for label, _, surface in compare_labels(prediction, reference, spacing, [1, 2, 9])
+    }
+    for label in (1, 2, 9):
+        p, r = prediction == label, reference == label
+        assert (label in compared) == bool(p.any() or r.any())
+        if p.any() and r.any():
+            whole = surface_distances(r, p, spacing)
+            np.testing.assert_array_equal(compared[label].from_reference, whole.from_reference)
+            np.testing.assert_array_equal(compared[label].prediction_areas, whole.prediction_areas)
+        elif label in compared:
+            assert compared[label] is None

@@ -26,7 +26,10 @@ def test_values_of_one_patient_are_drawn_together():
 
 def test_the_same_values_give_the_same_interval():
     values, patients = [0.1, 0.4, 0.35, 0.8], ["a", "b", "b", "c"]
-    assert estimate(values, patients) == estimate(values, patients)
+    once = estimate(values, patients)
+    estimate(values, ["a", "b", "c", "d"])
+    assert estimate(values, patients) == once
+    assert (once.low, once.high) == pytest.approx((0.1, 0.8))
 
 
 def test_one_patient_has_no_interval():

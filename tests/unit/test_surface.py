@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_all_surfel_areas_equal_the_oracles(spacing):
     ours = _surfel_areas(spacing)
     for code in range(256):
         neighbourhood = (kernel & code) > 0
-        mine = _corner_codes(neighbourhood)[1, 1, 1]
+        mine = _corner_codes(neighbourhood)[0]  # of the one corner that all eight voxels share
         assert ours[mine] == pytest.approx(theirs[code], abs=1e-12)
 
 
@@ -59,6 +60,40 @@ def test_the_percentile_ignores_a_small_outlier():
     assert found.hausdorff(95) == 0
     assert found.hausdorff(100) > 29
     assert found.average < 0.1
+
+
+def corners_of(mask):
+    """Corners whose eight voxels are neither all inside nor all outside."""
+    padded = np.pad(mask, 1)
+    places = product(*[range(n + 1) for n in mask.shape])
+    cubes = {place: padded[tuple(slice(i, i + 2) for i in place)] for place in places}
+    return np.array([place for place, cube in cubes.items() if cube.any() and not cube.all()])
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.4, 0.5)])
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        pytest.param((0, 1, 1), (4, 4, 5), id="a voxel or two apart"),
+        pytest.param((5, 8, 10), (6, 9, 11), id="few corners far apart"),
+        pytest.param((3, 6, 8), (6, 9, 12), id="many corners far apart"),
+        pytest.param((0, 0, 0), (6, 9, 12), id="around it"),
+    ],
+)
+def test_each_distance_is_the_smallest_of_all(start, stop, spacing):
+    first, second = box((6, 9, 12), (1, 1, 1), (3, 4, 4)), box((6, 9, 12), start, stop)
+    here, there = corners_of(first), corners_of(second)
+    between = np.sqrt((((here[:, None] - there) * np.asarray(spacing)) ** 2).sum(axis=2))
+    found = surface_distances(first, second, spacing)
+    np.testing.assert_allclose(found.from_reference, np.sort(between.min(axis=1)), rtol=1e-15)
+    np.testing.assert_allclose(found.from_prediction, np.sort(between.min(axis=0)), rtol=1e-15)
+
+
+def test_equal_distances_are_ordered_by_area():
+    rng = np.random.default_rng(0)
+    found = surface_distances(rng.random((6, 6, 6)) < 0.5, rng.random((6, 6, 6)) < 0.5, (1.0, 2.0, 3.0))
+    surfels = list(zip(found.from_reference, found.reference_areas, strict=True))
+    assert surfels == sorted(surfels)
 
 
 def test_cropping_changes_nothing():

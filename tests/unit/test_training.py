@@ -1,5 +1,6 @@
 import pytest
 
+from autospine import hardware
 from autospine.core.errors import UsageError
 from autospine.hardware import choose_device, host_memory, measure_budget
 from autospine.io.parallel import cores
@@ -29,3 +30,14 @@ def test_a_cpu_is_always_there():
     budget = measure_budget("cpu", None)
     assert (budget.device, budget.cores) == ("cpu", cores())
     assert host_memory() > 10**8
+
+
+def test_a_containers_limit_counts_whichever_version_tells_it(tmp_path, monkeypatch):
+    first, second = tmp_path / "memory.max", tmp_path / "limit_in_bytes"
+    monkeypatch.setattr(hardware, "_CGROUP_LIMITS", (first, second))
+    whole = host_memory()
+    first.write_text("max\n")
+    second.write_text("123456789\n")
+    assert host_memory() == 123456789 < whole
+    second.write_text(f"{2**63 - 4096}\n")
+    assert host_memory() == whole
