@@ -17,6 +17,8 @@ from autospine.core.errors import UsageError
 from autospine.io.documents import from_json, to_json
 from autospine.weights import load_tensors, save_tensors, set_weights
 
+from .optimisation import fill_momentum
+
 _MODEL = "model."
 _OPTIMISER = "optimiser."
 
@@ -34,6 +36,7 @@ class EpochRecord:
         smoothed_dice: Exponential moving average of ``dice`` (weights 0.9 and 0.1).
         skipped_steps: Steps whose gradients were not finite and were not applied.
         seconds: Duration.
+        waiting: Seconds of them in which the training waited for batches.
     """
 
     epoch: int
@@ -44,6 +47,7 @@ class EpochRecord:
     smoothed_dice: float
     skipped_steps: int
     seconds: float
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,4 +116,5 @@ def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, task: 
             index, key = name.removeprefix(_OPTIMISER).split(".", 1)
             moments.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    fill_momentum(optimiser)
     return state

@@ -7,11 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from autospine.core.table import duration, number
 from autospine.io.files import atomic_path, write_text
 
 from .checkpoint import EpochRecord
+
+#: Waiting for a smaller share of an epoch than this is not worth a word.
+_MUCH_WAITING: Final = 0.1
 
 
 def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], epochs: int) -> str:
@@ -19,11 +23,19 @@ def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], e
     pace = sum(r.seconds for r in history) / len(history)
     left = pace * (epochs - record.epoch - 1)
     skipped = f" skipped {record.skipped_steps}" if record.skipped_steps else ""
+    took = f"{record.seconds:.1f} s{_waiting(record)}"
     return (
         f"{name} epoch {record.epoch + 1}/{epochs} loss {record.training_loss:.4f} "
         f"val {number(record.validation_loss, 4)} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
-        f"lr {record.learning_rate:.2e}{skipped} {record.seconds:.1f} s, {duration(left)} left"
+        f"lr {record.learning_rate:.2e}{skipped} {took}, {duration(left)} left"
     )
+
+
+def _waiting(record: EpochRecord) -> str:
+    """The share of an epoch that went by waiting for batches, if it is large, and what helps."""
+    if record.waiting <= _MUCH_WAITING * record.seconds:
+        return ""
+    return f" ({record.waiting / record.seconds:.0%} waiting for batches: more --schedule.workers help)"
 
 
 def write_log(path: Path, history: Sequence[EpochRecord]) -> None:

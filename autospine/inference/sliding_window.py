@@ -119,7 +119,7 @@ class _Windows:
 
 def _near(image: Tensor, device: torch.device) -> Tensor:
     """The image on the GPU while it leaves three quarters of its free memory, else where it is."""
-    if device.type == "cuda" and 4 * image.nbytes < torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and 4 * image.nbytes < _free(device):
         return image.to(device)
     return image
 
@@ -150,7 +150,7 @@ class RowSums:
     def of(cls, channels: int, shape: tuple[int, ...], device: torch.device) -> RowSums:
         """Zeros, on the GPU while they leave it half of its free memory, else on the CPU."""
         size = 4 * (channels + 1) * math.prod(shape)
-        if device.type == "cuda" and 2 * size > torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and 2 * size > _free(device):
             device = torch.device("cpu")
         return cls(torch.zeros((channels, *shape), device=device), torch.zeros(shape, device=device))
 
@@ -175,6 +175,12 @@ class RowSums:
                 sums.select(axis, i).copy_(sums.select(axis, i + depth))
             sums.narrow(axis, kept, depth).zero_()
         return mean
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of a GPU's memory that can still be had, those that torch has reserved without need included."""
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserved
 
 
 def _row(box: tuple[slice, ...]) -> int:

@@ -34,7 +34,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     losses, seconds = [], []
     for _ in range(_WARM_UP + _TIMED):
         started = time.perf_counter()
-        loss, _applied = default._training_step(learner, example, learner.loss)
+        loss, _applied = default.training_step(learner, example, learner.loss)
         losses.append(float(loss))
         seconds.append(time.perf_counter() - started)
     result = {
@@ -50,7 +50,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
 
 def _learner(plan: Plan, weights: Path, folder: Path) -> default.Learner:
     task = FoldTask(plan, plan.configurations[0], 0, (), (), folder, None, folder, "cpu")
-    learner = default._prepare(task)
+    learner = default.prepare(task)
     set_weights(learner.network, load_tensors(weights)[0], weights)
     learner.network.train()
     return learner

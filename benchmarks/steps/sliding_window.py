@@ -73,11 +73,11 @@ def _trained(scan: Scan, folder: Path) -> torch.nn.Module:
     schedule = Schedule(optimiser="adamw", learning_rate=2e-3, weight_decay=1e-2)
     configuration = replace(plan.configurations[0], schedule=schedule)
     task = FoldTask(plan, configuration, 0, (), (), folder, None, folder, "cpu")
-    learner = default._prepare(task)
+    learner = default.prepare(task)
     learner.network.train()
     with _falling_rate(learner.optimiser):
         for example in _windows(scan):
-            default._training_step(learner, example, learner.loss)
+            default.training_step(learner, example, learner.loss)
     return learner.network.eval()
 
 

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from autospine.core.errors import DocumentError, UsageError
 from autospine.core.plan import Schedule
+from autospine.io.documents import from_json, to_json
 from autospine.trainers.checkpoint import EpochRecord, TrainingState, load_checkpoint, save_checkpoint
 from autospine.trainers.optimisation import make_optimiser
 from autospine.weights import load_tensors, save_tensors, set_weights
@@ -11,10 +14,10 @@ RECORD = EpochRecord(0, 0.01, 1.0, 1.5, 0.25, 0.25, 1, 2.0)
 WITHOUT_VALIDATION = EpochRecord(1, 0.01, 1.0, None, 0.0, 0.2, 0, 2.0)
 
 
-def trained(schedule, steps=3):
+def trained(schedule, steps=3, *, fused=False):
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 2)
-    optimiser = make_optimiser(network, schedule)
+    optimiser = make_optimiser(network, schedule, fused=fused)
     for _ in range(steps):
         step(network, optimiser)
     return network, optimiser
@@ -26,13 +29,14 @@ def step(network, optimiser):
     optimiser.step()
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_restored_training_goes_on_bit_for_bit(tmp_path, name):
+def test_a_restored_training_goes_on_bit_for_bit(tmp_path, name, fused):
     schedule = Schedule(optimiser=name)
-    network, optimiser = trained(schedule)
+    network, optimiser = trained(schedule, fused=fused)
     state = TrainingState("task", (RECORD,), {"scale": 1024.0})
     save_checkpoint(tmp_path / "latest.safetensors", network, optimiser, state)
-    other, other_optimiser = trained(schedule, steps=0)
+    other, other_optimiser = trained(schedule, steps=0, fused=fused)
     assert load_checkpoint(tmp_path / "latest.safetensors", other, other_optimiser, "task") == state
     assert state.next_epoch == 1
     for _ in range(2):
@@ -88,3 +92,29 @@ def test_the_header_survives(tmp_path):
     tensors, header = load_tensors(tmp_path / "x.safetensors")
     assert header == {"task": "hash"}
     assert tensors["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_training_goes_on_with_the_other_kind_of_optimiser(tmp_path, name, before, after):
+    """As on another device; of layers that did not learn yet, a checkpoint may hold nothing."""
+    schedule = Schedule(optimiser=name)
+    network, optimiser = trained(schedule, steps=0, fused=before)
+    network.bias.requires_grad_(False)
+    step(network, optimiser)
+    save_checkpoint(tmp_path / "latest.safetensors", network, optimiser, TrainingState("task"))
+    other, other_optimiser = trained(schedule, steps=0, fused=after)
+    load_checkpoint(tmp_path / "latest.safetensors", other, other_optimiser, "task")
+    network.bias.requires_grad_(True)
+    for _ in range(2):
+        step(network, optimiser)
+        step(other, other_optimiser)
+    torch.testing.assert_close(other.weight, network.weight)
+    torch.testing.assert_close(other.bias, network.bias)
+
+
+def test_older_checkpoints_say_nothing_about_waiting(tmp_path):
+    state = TrainingState("task", (RECORD,))
+    document = json.loads(to_json(state))
+    del document["history"][0]["waiting"]
+    assert from_json(TrainingState, json.dumps(document), tmp_path) == state

@@ -1,5 +1,7 @@
 import io
 
+import pytest
+
 from autospine.core.table import duration
 from autospine.reporting import Reporter
 from autospine.trainers.checkpoint import EpochRecord
@@ -44,6 +46,13 @@ def test_an_epochs_line_tells_loss_dice_skipped_steps_and_time_left():
     assert "loss 1.2500 val 1.5000 dice 0.500" in line
     assert "skipped 2" in line
     assert "20 s left" in line
+
+
+@pytest.mark.parametrize(("waiting", "said"), [(0.0, False), (1.0, False), (2.5, True)])
+def test_an_epochs_line_tells_much_waiting_and_what_helps(waiting, said):
+    record = EpochRecord(1, 0.005, 1.25, 1.5, 0.5, 0.4, 0, 10.0, waiting)
+    line = epoch_line("3d_fullres fold 0", record, [record], 4)
+    assert ("25% waiting for batches" in line or "--schedule.workers" in line) == said
 
 
 def test_durations_read_well():
