@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from numpy.typing import NDArray
 
 from autospine.core.geometry import FloatArray
@@ -22,8 +21,7 @@ class PatchRequest:
     """What a batch looks like.
 
     Args:
-        patch: Voxels to read along the network's axes, before augmentation crops them.
-        final_patch: Voxels that remain after augmentation; the difference may lie outside the scan.
+        patch: Voxels along the network's axes that remain after augmentation.
         batch_size: Patches a batch.
         foreground_share: Share of a batch centred on a labelled voxel; of windows only.
         padding: Value outside the scan, per channel.
@@ -32,11 +30,10 @@ class PatchRequest:
         context: Slices on either side that a 2D patch's image holds as well.
         jitter: Voxels along each axis by which a region may miss its vertebra's centre.
         order: The channels of vertebrae from head to foot; for a walk.
-        least: Voxels of the final patch that a vertebra must have for a walk to stop at it.
+        least: Voxels of the patch that a vertebra must have for a walk to stop at it.
     """
 
     patch: tuple[int, ...]
-    final_patch: tuple[int, ...]
     batch_size: int
     foreground_share: float
     padding: tuple[float, ...]
@@ -53,7 +50,11 @@ class PatchRequest:
 
 
 def read_sample(
-    case: PreprocessedCase, previous: Any | None, start: Sequence[int], request: PatchRequest
+    case: PreprocessedCase,
+    previous: Any | None,
+    start: Sequence[int],
+    request: PatchRequest,
+    margins: Sequence[int],
 ) -> Sample:
     """What all views read: ``image``, ``labels``, and where there are such, ``centres`` and ``previous``.
 
@@ -62,16 +63,19 @@ def read_sample(
         previous: Stored class map of a previous stage, if there is one.
         start: First voxel of the patch along the three stored axes.
         request: Size of the patch and what lies outside.
+        margins: Voxels that are read beyond the patch on either side of the network's axes.
     """
-    image = read_patch(case.image, start, request.patch, request.padding, request.context)
+    slices = len(start) - len(margins)
+    corner = (*start[:slices], *(a - margin for a, margin in zip(start[slices:], margins, strict=True)))
+    size = tuple(n + 2 * margin for n, margin in zip(request.patch, margins, strict=True))
     sample = {
-        "image": image.astype(np.float32),
-        "labels": read_patch(case.labels, start, request.patch, 0),
+        "image": read_patch(case.image, corner, size, request.padding, request.context),
+        "labels": read_patch(case.labels, corner, size, 0),
     }
     if request.centres:
         sample["centres"] = centre_offsets(case, start, request)
     if previous is not None:
-        sample["previous"] = read_patch(previous, start, request.patch, 0)
+        sample["previous"] = read_patch(previous, corner, size, 0)
     return sample
 
 
@@ -83,8 +87,8 @@ def patch_start(
 ) -> tuple[int, ...]:
     """First voxel of a patch in a case of ``shape``, along all three stored axes.
 
-    A patch may reach over the border by what augmentation will crop away, or as far as it must because
-    the case is smaller. Without a ``centre`` it is drawn uniformly.
+    A patch reaches over the border only as far as it must because the case is smaller. Without a
+    ``centre`` it is drawn uniformly.
 
     Returns:
         Three indices; for a 2D patch the first is the slice.
@@ -93,8 +97,7 @@ def patch_start(
     start = []
     for axis, n in enumerate(shape):
         size = (*thickness, *request.patch)[axis]
-        final = (*thickness, *request.final_patch)[axis]
-        slack = max(size - final, size - n)
+        slack = max(0, size - n)
         low = -(slack // 2)
         high = max(low, n - size + slack - slack // 2)
         wanted = int(rng.integers(low, high + 1)) if centre is None else int(centre[axis]) - size // 2
@@ -135,16 +138,18 @@ def read_patch(
         order and all channels of a slice together.
     """
     thickness = (1,) * (len(start) - len(patch))
-    box = [[a, a + n] for a, n in zip(start, (*thickness, *patch), strict=True)]
+    box = [(a, a + n) for a, n in zip(start, (*thickness, *patch), strict=True)]
     values = list(padding) if isinstance(padding, Sequence) else [padding]
     if array.ndim == len(start):
-        result = _read(array, box, values[0])
+        result = np.empty((*thickness, *patch), dtype=array.dtype)
+        _read(array, box, values[0], result)
         return result[0] if thickness else result
     if thickness:
-        box[0] = [box[0][0] - context, box[0][1] + context]
-    channels = [_read(array, [[c, c + 1], *box], value)[0] for c, value in enumerate(values)]
-    stacked: NDArray[Any] = np.stack(channels)
-    return np.moveaxis(stacked, 1, 0).reshape(-1, *patch) if thickness else stacked
+        box[0] = (box[0][0] - context, box[0][1] + context)
+    result = np.empty([len(values), *(stop - start for start, stop in box)], dtype=array.dtype)
+    for channel, value in enumerate(values):
+        _read(array, [(channel, channel + 1), *box], value, result[channel : channel + 1])
+    return np.moveaxis(result, 1, 0).reshape(-1, *patch) if thickness else result
 
 
 def centre_offsets(
@@ -168,9 +173,11 @@ def centre_offsets(
     return offsets
 
 
-def _read(array: Any, box: list[list[int]], padding: float) -> NDArray[Any]:
-    """A box of an array; ``crop_and_pad_nd`` gives zeros for one that lies wholly outside."""
-    if any(stop <= 0 or start >= n for (start, stop), n in zip(box, array.shape, strict=True)):
-        return np.full([stop - start for start, stop in box], padding, dtype=array.dtype)
-    result: NDArray[Any] = crop_and_pad_nd(array, box, padding)
-    return result
+def _read(array: Any, box: Sequence[tuple[int, int]], padding: float, target: NDArray[Any]) -> None:
+    """Put a box of an array into ``target``, and the padding where the box lies outside of the array."""
+    inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(box, array.shape, strict=True)]
+    if inside != list(box):
+        target.fill(padding)
+    if all(a < b for a, b in inside):
+        place = tuple(slice(a - first, b - first) for (a, b), (first, _) in zip(inside, box, strict=True))
+        target[place] = array[tuple(slice(a, b) for a, b in inside)]

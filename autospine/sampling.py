@@ -8,11 +8,11 @@ Workers only read and crop; augmentation happens batched on the training device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
@@ -26,9 +26,16 @@ from autospine.patch_reading import PatchRequest, Sample
 from autospine.preprocessed import PreprocessedCase, open_case
 from autospine.view_samples import draw_sample
 
-__all__ = ["Batch", "CaseFiles", "PatchLoader", "PatchRequest", "batches"]
+__all__ = ["MAPS", "Batch", "CaseFiles", "Margins", "PatchLoader", "PatchRequest", "batches"]
 
 Batch = dict[str, Any]
+#: Voxels that each sample of a numbered batch needs beyond the patch, on either side of each axis.
+Margins = Callable[[int], Sequence[Sequence[int]]]
+
+#: Cases that a loader keeps open; each takes two of the files, usually 1024, that a process may have.
+_MOST_OPEN: Final = 200
+#: What a batch holds as a list of arrays, for each sample may have its own size.
+MAPS: Final[tuple[str, ...]] = ("image", "labels", "previous")
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,9 @@ class CaseFiles:
 class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
     """Endless batches ``start``, ``start + 1``, … for batchgenerators' augmenters.
 
-    A batch holds ``image`` float32 (b, c, *patch), ``labels`` int8 (b, *patch), ``previous`` int8
-    (b, *patch) for a cascade, ``centres`` float32 (b, classes, 3) where asked for, and ``cases``, the
-    identifiers.
+    A batch holds the patches and their margins, of each sample by itself: ``image`` as stored, float16
+    (c, *size), ``labels`` int8 (*size) and for a cascade ``previous`` int8 (*size); further ``centres``
+    float32 (b, classes, 3) where asked for, and ``cases``, the identifiers.
 
     Of regions around vertebrae the labels are 1 in the one that is meant and 0 elsewhere, and ``point``
     float32 (b, 1, 3) is where it is said to have its centre, in voxels from the middle of the patch.
@@ -60,13 +67,20 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
     """
 
     def __init__(
-        self, cases: Sequence[CaseFiles], request: PatchRequest, seed: Sequence[int], start: int, workers: int
+        self,
+        cases: Sequence[CaseFiles],
+        request: PatchRequest,
+        seed: Sequence[int],
+        start: int,
+        workers: int,
+        margins: Margins | None = None,
     ) -> None:
         super().__init__(cases, request.batch_size, max(1, workers))
         self.cases = tuple(cases)
         self.request = request
         self.seed = tuple(seed)
         self.start = start
+        self.margins = margins or self._no_margins
         self._made = 0
         self._owner = os.getpid()
         self._opened: dict[str, PreprocessedCase] = {}
@@ -86,18 +100,29 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
         """Batch number ``index``."""
         rng = np.random.default_rng((*self.seed, index))
         chosen = [self.cases[i] for i in rng.integers(len(self.cases), size=self.request.batch_size)]
-        samples = [self._sample(case, self.request.is_foreground(j), rng) for j, case in enumerate(chosen)]
-        batch: Batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+        samples = [
+            self._sample(case, self.request.is_foreground(j), margins, rng)
+            for j, (case, margins) in enumerate(zip(chosen, self.margins(index), strict=True))
+        ]
+        batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+        batch |= {key: np.stack(values) for key, values in batch.items() if key not in MAPS}
         return batch | {"cases": [case.identifier for case in chosen]}
 
-    def _sample(self, files: CaseFiles, foreground: bool, rng: np.random.Generator) -> Sample:
+    def _no_margins(self, _: int) -> Sequence[Sequence[int]]:
+        return [(0,) * len(self.request.patch)] * self.request.batch_size
+
+    def _sample(
+        self, files: CaseFiles, foreground: bool, margins: Sequence[int], rng: np.random.Generator
+    ) -> Sample:
         case, previous = self._open(files), None
         if files.previous is not None:
             previous = open_array(files.previous / f"{files.identifier}.b2nd")
-        return draw_sample(case, previous, self.request, foreground, rng)
+        return draw_sample(case, previous, self.request, foreground, margins, rng)
 
     def _open(self, files: CaseFiles) -> PreprocessedCase:
         if files.identifier not in self._opened:
+            if len(self._opened) >= _MOST_OPEN:
+                self._opened.pop(next(iter(self._opened)))
             self._opened[files.identifier] = files.open()
         return self._opened[files.identifier]
 

@@ -38,6 +38,7 @@ def draw_sample(
     previous: Any | None,
     request: PatchRequest,
     foreground: bool,
+    margins: Sequence[int],
     rng: np.random.Generator,
 ) -> Sample:
     """A sample of the view that is asked for.
@@ -47,6 +48,7 @@ def draw_sample(
         previous: Stored class map of a previous stage, if there is one.
         request: What it looks like.
         foreground: Whether a window is to be centred on a labelled voxel.
+        margins: Voxels beyond the patch, on either side of each of its axes, that augmentation needs.
         rng: What is random comes from it.
 
     Returns:
@@ -56,20 +58,25 @@ def draw_sample(
         UsageError: A walk with a previous stage's class map.
     """
     if request.view == "vertebrae":
-        return _vertebra(case, previous, request, rng)
+        return _vertebra(case, previous, request, margins, rng)
     if request.view == "walk":
         if previous is not None:
             raise UsageError(
                 "A walk's extra channel is its memory; a previous stage's classes cannot enter as well.",
                 remedy="Set the configuration's feed to none.",
             )
-        return _step(case, request, rng)
+        return _step(case, request, margins, rng)
     centre = _labelled_voxel(case, rng) if foreground else None
-    return read_sample(case, previous, patch_start(case.labels.shape, request, centre, rng), request)
+    start = patch_start(case.labels.shape, request, centre, rng)
+    return read_sample(case, previous, start, request, margins)
 
 
 def _vertebra(
-    case: PreprocessedCase, previous: Any | None, request: PatchRequest, rng: np.random.Generator
+    case: PreprocessedCase,
+    previous: Any | None,
+    request: PatchRequest,
+    margins: Sequence[int],
+    rng: np.random.Generator,
 ) -> Sample:
     """A region around one vertebra, which alone is labelled; somewhere and empty where there is none."""
     present = [channel for channel in sorted(case.centres) if _occurs(case, channel)]
@@ -81,26 +88,28 @@ def _vertebra(
     else:
         chosen, point = None, np.zeros(3)
         start = patch_start(case.labels.shape, request, None, rng)
-    sample = read_sample(case, previous, start, request)
+    sample = read_sample(case, previous, start, request, margins)
     sample["labels"] = _only(sample["labels"], chosen, 1)
     return sample | {"point": point[None].astype(np.float32)}
 
 
-def _step(case: PreprocessedCase, request: PatchRequest, rng: np.random.Generator) -> Sample:
+def _step(
+    case: PreprocessedCase, request: PatchRequest, margins: Sequence[int], rng: np.random.Generator
+) -> Sample:
     """A patch with the vertebrae above a random one in memory, and the first of the others to be found."""
     column = [channel for channel in request.order if _occurs(case, channel)]
     current = int(rng.integers(len(column))) if column else 0
     known = column if rng.random() < _DONE else column[:current]
     if rng.random() < _AROUND and column:
-        reach = _DISPLACED * np.asarray(request.final_patch)
+        reach = _DISPLACED * np.asarray(request.patch)
         start: tuple[int, ...] = centred_start(
             _middle(case, column[current]) + rng.uniform(-reach, reach), request.patch
         )
     else:
         start = patch_start(case.labels.shape, request, None, rng)
-    sample = read_sample(case, None, start, request)
+    sample = read_sample(case, None, start, request, margins)
     labels = sample["labels"]
-    wanted = _first(labels, column[len(known) :], request)
+    wanted = _first(labels, margins, column[len(known) :], request.least)
     return sample | {
         "labels": _only(labels, wanted, wanted or 0),
         "previous": np.isin(labels, known).astype(np.int8),
@@ -108,12 +117,13 @@ def _step(case: PreprocessedCase, request: PatchRequest, rng: np.random.Generato
     }
 
 
-def _first(labels: NDArray[np.int8], channels: Sequence[int], request: PatchRequest) -> int | None:
-    """The first of the channels with enough voxels in what augmentation will leave of the patch."""
-    margins = [(n - m) // 2 for n, m in zip(request.patch, request.final_patch, strict=True)]
-    middle = labels[tuple(slice(a, a + m) for a, m in zip(margins, request.final_patch, strict=True))]
+def _first(
+    labels: NDArray[np.int8], margins: Sequence[int], channels: Sequence[int], least: int
+) -> int | None:
+    """The first of the channels with enough voxels within the margins."""
+    middle = labels[tuple(slice(a, n - a) for a, n in zip(margins, labels.shape, strict=True))]
     counts = np.bincount(np.maximum(middle, 0).ravel(), minlength=max(channels, default=0) + 1)
-    return next((channel for channel in channels if counts[channel] >= request.least), None)
+    return next((channel for channel in channels if counts[channel] >= least), None)
 
 
 def _whole(case: PreprocessedCase, channel: int | None) -> float:

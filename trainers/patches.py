@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autospine import augmentation
@@ -16,7 +19,7 @@ from autospine.core.plan import Configuration, Plan
 from autospine.core.run import FoldTask
 from autospine.inference.walk import WalkSettings
 from autospine.patch_reading import PatchRequest
-from autospine.sampling import Batch, CaseFiles, PatchLoader, batches
+from autospine.sampling import MAPS, Batch, CaseFiles, Margins, PatchLoader, batches
 from autospine.target_labels import ball_labels, foreground_labels, undersampled
 from autospine.targets import centre_targets, heat
 
@@ -46,16 +49,20 @@ class Example:
 @contextmanager
 def training_examples(task: FoldTask, start: int, device: torch.device) -> Iterator[Iterator[Example]]:
     """Augmented batches from step ``start`` on."""
-    enlarged = augmentation.enlarged_patch(task.configuration)
-    loader = _loader(task, task.training, enlarged, _TRAINING, start)
+    loader = training_loader(task, start)
     with batches(loader, loader.number_of_threads_in_multithreaded) as stream:
         yield _augmented(stream, task, start, device)
+
+
+def training_loader(task: FoldTask, start: int) -> PatchLoader:
+    """Reads the training cases' patches, and around each as much as its augmentation will need."""
+    return _loader(task, task.training, _TRAINING, start, margins=functools.partial(_margins, task))
 
 
 @contextmanager
 def validation_examples(task: FoldTask, start: int, device: torch.device) -> Iterator[Iterator[Example]]:
     """Batches of the validation cases as they are, from step ``start`` on."""
-    loader = _loader(task, task.validation, task.configuration.patch, _VALIDATION, start, workers=1)
+    loader = _loader(task, task.validation, _VALIDATION, start, workers=1)
     # One small batch now and then is not worth another process on a machine with few cores.
     workers = 0 if device.type == "cpu" else 1
     with batches(loader, workers) as stream:
@@ -72,11 +79,11 @@ def unlabelled_patches(task: FoldTask, size: int, device: torch.device) -> Itera
         device: Where they are wanted.
     """
     wanted = task.configuration.schedule.pretraining.batch_size
-    loader = _loader(task, task.training, task.configuration.patch, _PRETRAINING, 0)
+    loader = _loader(task, task.training, _PRETRAINING, 0)
     with batches(loader, loader.number_of_threads_in_multithreaded) as stream:
         yield (
             _cut_out(image, size, wanted, _generator(task, _PRETRAINING, step * _CUTS + cut))
-            for step, image in enumerate(_to_device(batch, device)["image"] for batch in stream)
+            for step, image in enumerate(_stacked(batch, device)["image"] for batch in stream)
             for cut in range(_CUTS)
         )
 
@@ -89,16 +96,15 @@ def default_workers(device: torch.device) -> int:
 def _loader(
     task: FoldTask,
     identifiers: tuple[str, ...],
-    patch: tuple[int, ...],
     stream: int,
     start: int,
     workers: int | None = None,
+    margins: Margins | None = None,
 ) -> PatchLoader:
     schedule, configuration = task.configuration.schedule, task.configuration
     located = configuration.centres or configuration.target == "centroids"
     request = PatchRequest(
-        patch=patch,
-        final_patch=configuration.patch,
+        patch=configuration.patch,
         batch_size=configuration.batch_size,
         foreground_share=schedule.foreground_share,
         padding=configuration.padding,
@@ -113,7 +119,7 @@ def _loader(
     count = workers or schedule.workers or default_workers(torch.device(task.device))
     previous = task.previous if configuration.fed else None
     files = [CaseFiles(task.data, identifier, previous) for identifier in identifiers]
-    return PatchLoader(files, request, (schedule.seed, task.fold, stream), start, count)
+    return PatchLoader(files, request, (schedule.seed, task.fold, stream), start, count, margins)
 
 
 def _jitter(configuration: Configuration) -> tuple[float, ...]:
@@ -127,13 +133,19 @@ def _from_head_to_foot(plan: Plan) -> tuple[int, ...]:
     return tuple(sorted(channels, key=lambda channel: anatomy.rank_of(vertebrae[plan.classes[channel]])))
 
 
+def _margins(task: FoldTask, step: int) -> Sequence[Sequence[int]]:
+    """What `_augmented` will need of a step's samples, for it draws from the same generator."""
+    generator = _generator(task, _AUGMENTATION, step)
+    return augmentation.draw_margins(task.configuration, task.configuration.batch_size, generator)
+
+
 def _augmented(
     stream: Iterator[Batch], task: FoldTask, start: int, device: torch.device
 ) -> Iterator[Example]:
     for step, batch in enumerate(stream, start):
         generator = _generator(task, _AUGMENTATION, step)
-        tensors = _to_device(batch, device)
-        previous = tensors.get("previous")
+        maps, tensors = _to_device(batch, device)
+        previous = maps.get("previous")
         parameters = augmentation.draw_parameters(
             task.configuration,
             len(batch["cases"]),
@@ -141,7 +153,7 @@ def _augmented(
             None if previous is None else task.plan.fed_classes(task.configuration),
         )
         tensors["image"], tensors["labels"], channels = augmentation.apply(
-            parameters, tensors["image"], tensors["labels"], previous
+            parameters, maps["image"], maps["labels"], previous
         )
         for key in ("centres", "point"):
             if key in tensors:
@@ -150,7 +162,7 @@ def _augmented(
 
 
 def _plain(batch: Batch, task: FoldTask, device: torch.device) -> Example:
-    tensors = _to_device(batch, device)
+    tensors = _stacked(batch, device)
     previous, channels = tensors.get("previous"), None
     if previous is not None:
         channels = augmentation.one_hot(previous, task.plan.fed_classes(task.configuration))
@@ -186,7 +198,7 @@ def _example(
         labels = ball_labels(labels, tensors["centres"], [s or 1.0 for s in configuration.spacing])
     if configuration.schedule.balance == "undersampled" and generator is not None:
         labels = undersampled(labels, configuration.schedule.near_background, generator)
-    return Example(torch.cat(channels, dim=1), labels, extra)
+    return Example(channels[0] if len(channels) == 1 else torch.cat(channels, dim=1), labels, extra)
 
 
 def _moved(parameters: augmentation.Parameters, points: Tensor) -> Tensor:
@@ -220,12 +232,24 @@ def _generator(task: FoldTask, stream: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(_mix(seed, task.fold, stream, step))
 
 
-def _to_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    tensors = {key: torch.as_tensor(value) for key, value in batch.items() if key != "cases"}
-    if device.type == "cpu":
-        return tensors
+def _to_device(batch: Batch, device: torch.device) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
+    """The batch's maps, sample by sample, and what else it holds."""
+    maps = {key: [_sent(value, device) for value in batch[key]] for key in MAPS if key in batch}
+    others = [key for key in batch if key not in (*MAPS, "cases")]
+    return maps, {key: _sent(batch[key], device) for key in others}
+
+
+def _stacked(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """A batch read without margins; the image in float32."""
+    maps, tensors = _to_device(batch, device)
+    stacked = {key: torch.stack(values) for key, values in maps.items()}
+    return tensors | stacked | {"image": stacked["image"].float()}
+
+
+def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.as_tensor(values)
     # Only from pinned memory does a copy run beside the computation.
-    return {key: value.pin_memory().to(device, non_blocking=True) for key, value in tensors.items()}
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _mix(*parts: int) -> int:

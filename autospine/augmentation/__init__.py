@@ -49,7 +49,7 @@ def apply(
     if (previous is None) != (parameters.cascade is None) or len(image) != len(parameters.moved):
         raise ValueError("The batch is not the one that the parameters were drawn for.")
     # Autocast would round sampling positions to bfloat16.
-    with torch.autocast(image.device.type, enabled=False):
+    with torch.autocast(image[0].device.type, enabled=False):
         maps = [labels] if previous is None else [labels, previous]
         moved, moved_maps = spatial.transform(parameters, image, maps)
         intensity.transform(parameters, moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -16,7 +17,7 @@ _ELONGATED: Final = 1.5
 _ELONGATED_ROTATION: Final = 15.0
 #: No more is loaded than lets objects shrink to this share.
 _LOADED_ZOOM: Final = 0.85
-#: Voxels beyond the loaded patch that no sample is enlarged for; rounding makes no margin.
+#: Voxels by which lengths may be off before they count.
 _ROUNDING: Final = 1e-4
 
 
@@ -38,30 +39,30 @@ def rotation_limits(configuration: Configuration) -> tuple[float, ...]:
     return (augmentation.rotation,) * 3
 
 
-def enlarged_patch(configuration: Configuration) -> tuple[int, ...]:
-    """The largest patch to load, from which rotated and scaled patches seldom reach outside.
+def largest_margins(configuration: Configuration) -> tuple[int, ...]:
+    """Voxels to load on either side of the patch, beyond which rotated and scaled patches seldom reach.
 
-    As in nnU-Net, it holds the patch turned about any one axis by the largest angle, at a zoom of 0.85.
-    The margin is the same on both sides.
+    As in nnU-Net, they hold the patch turned about any one axis by the largest angle, at a zoom of 0.85.
     """
     augmentation = configuration.schedule.augmentation
-    spacing = _network_spacing(configuration)
-    extent = torch.tensor(configuration.patch) * spacing
-    largest = extent
+    patch, spacing = configuration.patch, _network_spacing(configuration)
+    extent = [n * s for n, s in zip(patch, spacing, strict=True)]
+    largest = list(extent)
     if augmentation.rotation_probability > 0:
-        # One row per axis, which alone turns.
-        angles = torch.tensor(rotation_limits(configuration)).clamp(max=90).deg2rad().diag()
-        turned = _rotations(angles).abs() @ extent
-        largest = torch.maximum(largest, turned.amax(0))
+        limits = rotation_limits(configuration)
+        for (i, j), limit in zip(_planes(len(limits)), limits, strict=True):
+            angle = math.radians(min(limit, 90.0))
+            for this, other in ((i, j), (j, i)):
+                turned = extent[this] * math.cos(angle) + extent[other] * math.sin(angle)
+                largest[this] = max(largest[this], turned)
     zoom = min(augmentation.scale[1], 1 / _LOADED_ZOOM) if augmentation.scale_probability > 0 else 1.0
-    margins = ((largest * max(zoom, 1.0) - extent) / spacing / 2 + 1e-4).long().tolist()
-    if turns_in_plane(configuration):
-        margins[0] = 0
-    return tuple(size + 2 * margin for size, margin in zip(configuration.patch, margins, strict=True))
+    lengths = zip(largest, extent, spacing, strict=True)
+    margins = [int((longest * max(zoom, 1.0) - e) / s / 2 + _ROUNDING) for longest, e, s in lengths]
+    return (0, *margins[1:]) if turns_in_plane(configuration) else tuple(margins)
 
 
 def reached_margins(configuration: Configuration, matrix: Tensor) -> list[tuple[int, ...]]:
-    """How far each sample reaches beyond the final patch, up to the largest patch to load.
+    """How far each sample reaches beyond the final patch, up to the largest margins.
 
     Args:
         configuration: Patch and augmentation.
@@ -70,11 +71,10 @@ def reached_margins(configuration: Configuration, matrix: Tensor) -> list[tuple[
     Returns:
         Voxels on either side of each of d axes, for each of b samples.
     """
-    patch = torch.tensor(configuration.patch)
-    farthest = (patch - 1) / 2
-    reached = (matrix.abs() @ farthest - farthest - _ROUNDING).ceil().clamp(min=0)
-    largest = (torch.tensor(enlarged_patch(configuration)) - patch) // 2
-    return [tuple(margins) for margins in torch.minimum(reached.long(), largest).tolist()]
+    farthest = (torch.tensor(configuration.patch) - 1) / 2
+    reached = (matrix.abs() @ farthest - farthest - _ROUNDING).ceil().clamp(min=0).long()
+    largest = torch.tensor(largest_margins(configuration))
+    return [tuple(margins) for margins in torch.minimum(reached, largest).tolist()]
 
 
 def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor)
         angles: Radians about the three axes (b, 3), or about the normal of a 2D patch (b, 1).
         scale: Factor of all lengths (b,); above one, objects appear smaller.
     """
-    spacing = _network_spacing(configuration)
+    spacing = torch.tensor(_network_spacing(configuration))
     rotation = _rotations(angles) * spacing / spacing.unsqueeze(1)
     scales = scale.unsqueeze(1).repeat(1, configuration.dimensions)
     if turns_in_plane(configuration):
@@ -95,22 +95,23 @@ def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor)
     return rotation * scales.unsqueeze(1)
 
 
-def _network_spacing(configuration: Configuration) -> Tensor:
+def _network_spacing(configuration: Configuration) -> list[float]:
     """Spacing in mm along the network's axes; 1 throughout if any is the scan's own."""
     spacing = configuration.spacing[-configuration.dimensions :]
     known = [value for value in spacing if value is not None]
-    return torch.tensor(known if len(known) == len(spacing) else [1.0] * len(spacing))
+    return known if len(known) == len(spacing) else [1.0] * len(spacing)
+
+
+def _planes(rotations: int) -> list[tuple[int, int]]:
+    """The axes between which each rotation turns: the only one of a 2D patch, or those about three axes."""
+    return [(0, 1)] if rotations == 1 else [(1, 2), (2, 0), (0, 1)]
 
 
 def _rotations(angles: Tensor) -> Tensor:
     """Matrices (b, d, d) of rotations by (b, 1) in the plane, or by (b, 3) about axes 0, 1, 2 in turn."""
-    planes = [(0, 1)] if angles.shape[1] == 1 else [(1, 2), (2, 0), (0, 1)]
-    dimensions = 2 if angles.shape[1] == 1 else 3
-    result = torch.eye(dimensions).repeat(len(angles), 1, 1)
-    for (i, j), angle in zip(planes, angles.unbind(1), strict=True):
-        turn = torch.eye(dimensions).repeat(len(angles), 1, 1)
-        turn[:, i, i] = turn[:, j, j] = angle.cos()
-        turn[:, j, i] = angle.sin()
-        turn[:, i, j] = -angle.sin()
-        result = turn @ result
-    return result
+    planes = _planes(angles.shape[1])
+    rows = list(torch.eye(2 if len(planes) == 1 else 3).unsqueeze(1))
+    angles = angles.T.unsqueeze(2)
+    for (i, j), cos, sin in zip(planes, angles.cos(), angles.sin(), strict=True):
+        rows[i], rows[j] = cos * rows[i] - sin * rows[j], sin * rows[i] + cos * rows[j]
+    return torch.stack(rows, dim=1)

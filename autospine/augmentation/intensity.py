@@ -60,7 +60,9 @@ def change_contrast(channels: Tensor, factors: Tensor) -> None:
         values = channels[channel]
         low, high = values.aminmax()
         mean = values.mean()
-        values.sub_(mean).mul_(float(factors[channel])).add_(mean).clamp_(low, high)
+        values.sub_(mean).mul_(float(factors[channel])).add_(mean)
+        # Unlike clamp, fast with limits that are tensors.
+        torch.maximum(torch.minimum(values, high, out=values), low, out=values)
 
 
 def lower_resolution(channels: Tensor, zoom: Tensor) -> None:
@@ -86,12 +88,13 @@ def change_gamma(channels: Tensor, exponents: Tensor, *, inverted: bool = False)
         values = channels[channel]
         if inverted:
             values.neg_()
-        std, mean = torch.std_mean(values)
+        mean = values.mean()
+        deviation = _deviation(values - mean)
         low, high = values.aminmax()
-        extent = high - low
-        values.sub_(low).div_(extent.clamp(min=_EPS)).pow_(float(exponents[channel])).mul_(extent)
-        new_std, new_mean = torch.std_mean(values)
-        values.sub_(new_mean).mul_(std / new_std.clamp(min=_EPS)).add_(mean)
+        values.sub_(low).div_((high - low).clamp(min=_EPS))
+        values.log2_().mul_(float(exponents[channel])).exp2_()  # a power in half the time of pow
+        values.sub_(values.mean())
+        values.mul_(deviation / _deviation(values).clamp(min=_EPS)).add_(mean)
         if inverted:
             values.neg_()
 
@@ -100,13 +103,18 @@ def _blur_axis(values: Tensor, axis: int, sigma: float) -> Tensor:
     radius = max(1, round(_TRUNCATE * sigma))
     weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
     length = values.shape[axis]
-    # A sum of shifted copies; a convolution with one channel is no faster and pads no single axis.
-    positions = torch.arange(-radius, length + radius, device=values.device).clamp_(0, length - 1)
-    padded = values.index_select(axis, positions)
+    # A sum of shifted copies; a convolution with one channel is no faster.
+    margins = [0, 0] * (values.ndim - axis - 1) + [radius, radius] + [0, 0] * axis
+    padded = F.pad(values[None, None], margins, mode="replicate")[0, 0]
     result = torch.zeros_like(values)
     for shift, weight in enumerate(weights):
         result.add_(padded.narrow(axis, shift, length), alpha=weight / sum(weights))
     return result
+
+
+def _deviation(centred: Tensor) -> Tensor:
+    """Standard deviation of values whose mean is zero; ``torch.std`` takes many times as long on a CPU."""
+    return centred.square().mean().sqrt()
 
 
 def _changed(factors: Tensor) -> list[int]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,12 +77,12 @@ def sample_classes(classes: Tensor, where: Positions) -> Tensor:
     of classes, and only positions between different classes need weights at all.
     """
     row = _with_rim(classes, 0)
-    if row.is_cuda:  # to find the few positions that need weights, the host would have to wait
+    if row.device.type != "cpu":  # to find the few positions that need weights, the host would have to wait
         return _heaviest(row, where)
     result = row.index_select(0, where.lowest)
-    mixed = _mixed(row, where.strides).index_select(0, where.lowest).nonzero().squeeze(1)
-    result[mixed] = _heaviest(row, where.some(mixed))
-    return result
+    mixed = _mixed(row, where.strides).index_select(0, where.lowest)
+    chosen = torch.from_numpy(np.flatnonzero(mixed.numpy()))  # several times as fast as torch's
+    return result.index_copy_(0, chosen, _heaviest(row, where.some(chosen)))
 
 
 def _with_rim(values: Tensor, padding: float) -> Tensor:
@@ -102,9 +103,8 @@ def _mixed(row: Tensor, strides: Sequence[int]) -> Tensor:
     mixed = torch.zeros_like(row, dtype=torch.bool)
     for stride in strides:
         differs = row[stride:] != row[:-stride]
-        count = len(mixed) - stride
-        mixed = differs[:count].logical_or_(mixed[:count]).logical_or_(mixed[stride:])
-        row = row[:count]
+        mixed = differs.logical_or_(mixed[:-stride]).logical_or_(mixed[stride:])
+        row = row[:-stride]
     return mixed
 
 
@@ -116,7 +116,7 @@ def _heaviest(row: Tensor, where: Positions) -> Tensor:
     winner = values[0].clone()
     best = torch.zeros_like(weights[0])
     for value in values:
-        score = (weights * (values == value)).sum(0)
+        score = (weights * (values == value).view(torch.int8)).sum(0)  # bool is slow to become float
         winner = torch.where(score > best, value, winner)
         best = torch.maximum(score, best)
     return winner

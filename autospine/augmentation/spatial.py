@@ -38,7 +38,8 @@ def transform(
             _move(parameters, sample, sources, targets)
         else:
             for source, target in zip(sources, targets, strict=True):
-                target.copy_(_mirrored(_centre(source, patch), parameters.mirror[sample]))
+                cut = _centre(source, patch).to(target.dtype)  # halves are slow to reverse
+                target.copy_(_mirrored(cut, parameters.mirror[sample]))
     return result, result_maps
 
 

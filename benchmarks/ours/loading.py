@@ -12,7 +12,6 @@ from typing import Final
 
 import torch
 
-from autospine import augmentation
 from autospine.core.plan import Plan
 from autospine.core.run import FoldTask
 from autospine.io import documents
@@ -58,9 +57,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
 @contextmanager
 def _examples(task: FoldTask) -> Iterator[Iterator[Example]]:
     """The trainer's augmented batches, made in this process."""
-    enlarged = augmentation.enlarged_patch(task.configuration)
-    loader = patches._loader(task, task.training, enlarged, patches._TRAINING, 0)
-    with batches(loader, 0) as stream:
+    with batches(patches.training_loader(task, 0), 0) as stream:
         yield patches._augmented(stream, task, 0, _CPU)
 
 

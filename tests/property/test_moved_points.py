@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autospine.augmentation import apply, draw_parameters, enlarged_patch, move_points
+from autospine.augmentation import apply, draw_margins, draw_parameters, move_points
 from autospine.core.plan import Augmentation, Configuration, NetworkSpec, Normalisation, Schedule
 
 MOVING = Augmentation(
@@ -64,7 +64,8 @@ def centre_of_mass(image):
 )
 def test_a_point_stays_on_what_it_marks(seed, patch, spacing, offset):
     config = configuration(patch, spacing)
-    size = enlarged_patch(config)
+    margins = draw_margins(config, 1, torch.Generator().manual_seed(seed))[0]
+    size = tuple(n + 2 * margin for n, margin in zip(patch, margins, strict=True))
     image = torch.from_numpy(blob(size, offset, spacing))[None, None]
     labels = torch.zeros((1, *size), dtype=torch.int8)
     parameters = draw_parameters(config, 1, torch.Generator().manual_seed(seed))

@@ -8,8 +8,8 @@ import torch
 from batchgenerators.augmentations import color_augmentations, resample_augmentations
 from scipy import ndimage
 
-from autospine.augmentation import apply, draw_parameters, enlarged_patch, intensity, spatial
-from autospine.augmentation.affine import affine_matrices, rotation_limits
+from autospine.augmentation import apply, draw_margins, draw_parameters, intensity
+from autospine.augmentation.affine import affine_matrices, largest_margins, rotation_limits
 from autospine.core.plan import Augmentation, Configuration, NetworkSpec, Normalisation, Schedule
 
 NOTHING = Augmentation(
@@ -59,6 +59,28 @@ def moved_by(config, degrees, scale=1.0):
     return replace(unchanged(config), moved=torch.tensor([True]), matrix=matrix)
 
 
+def sampling_grid(matrix, patch, size):
+    """Positions (b, *patch, d) for torch's own sampler, which counts axes from the last."""
+    scale = torch.tensor(patch) / torch.tensor(size).unsqueeze(1)
+    theta = torch.nn.functional.pad((matrix * scale).flip(1, 2), (0, 1))
+    return torch.nn.functional.affine_grid(theta, [len(matrix), 1, *patch], align_corners=False)
+
+
+def with_margins(config, margins):
+    return [n + 2 * margin for n, margin in zip(config.patch, margins, strict=True)]
+
+
+def largest_patch(config):
+    return with_margins(config, largest_margins(config))
+
+
+def cut(values, size):
+    """The middle of the last axes."""
+    lead = values.ndim - len(size)
+    starts = [(n - m) // 2 for n, m in zip(values.shape[lead:], size, strict=True)]
+    return values[(..., *(slice(a, a + m) for a, m in zip(starts, size, strict=True)))]
+
+
 def a_batch(shape, b=2, channels=1, classes=5):
     torch.manual_seed(3)
     image = torch.randn(b, channels, *shape)
@@ -95,7 +117,7 @@ def test_unmoved_samples_are_exact_beside_a_moved_one():
     config = configuration(replace(NOTHING, rotation_probability=0.5))
     parameters = draw_parameters(config, 4, generator(1))
     assert 0 < parameters.moved.sum() < 4
-    image, labels = a_batch(enlarged_patch(config), b=4)
+    image, labels = a_batch(largest_patch(config), b=4)
     expected = apply(unchanged(config, 4), image, labels)
     new_image, new_labels, _ = apply(parameters, image, labels)
     same = ~parameters.moved
@@ -153,7 +175,7 @@ def test_labels_take_the_largest_linear_indicator():
     image, labels = a_batch((18, 18, 18), b=1, classes=6)
     labels[0, :4] = -1
     expected_scores = []
-    grid = spatial._sampling_grid(parameters.matrix, config.patch, labels.shape[1:])
+    grid = sampling_grid(parameters.matrix, config.patch, labels.shape[1:])
     for value in (-1, 0, 1, 2, 3, 4, 5):
         outside = float(value == 0)
         indicator = (labels == value).float().unsqueeze(1) - outside
@@ -163,6 +185,40 @@ def test_labels_take_the_largest_linear_indicator():
     _, new_labels, _ = apply(parameters, image, labels)
     assert (new_labels != expected).float().mean() < 1e-3
     assert new_labels.unique().tolist() == expected.unique().tolist()
+
+
+@pytest.mark.parametrize("patch", [(16, 14, 12), (18, 14)])
+def test_images_are_sampled_as_torch_does(patch):
+    config = configuration(patch=patch, padding=(-3.0, 2.0))
+    degrees = [17.0, -25.0, 8.0] if len(patch) == 3 else [-12.0]
+    parameters = replace(moved_by(config, degrees, 1.2), padding=(-3.0, 2.0))
+    image, labels = a_batch((18,) * len(patch), b=1, channels=2)
+    padding = torch.tensor([-3.0, 2.0]).view(-1, *[1] * len(patch))
+    grid = sampling_grid(parameters.matrix, patch, image.shape[2:])
+    expected = torch.nn.functional.grid_sample(image - padding, grid, align_corners=False) + padding
+    torch.testing.assert_close(apply(parameters, image, labels)[0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("patch", "spacing"),
+    [((24, 12, 10), (1.0, 1.0, 1.0)), ((4, 16, 16), (3.0, 1.0, 1.0)), ((20, 16), (1.0,) * 3)],
+)
+def test_what_lies_beyond_the_margins_does_not_matter(patch, spacing):
+    config = configuration(Augmentation(), patch=patch, spacing=spacing, mirror_axes=(0, 1))
+    image, labels = a_batch(largest_patch(config), b=16)
+    met = set()
+    for seed in range(4):
+        margins = draw_margins(config, 16, generator(seed))
+        parameters = draw_parameters(config, 16, generator(seed))
+        sizes = [with_margins(config, m) for m in margins]
+        fitted = ([cut(values, size) for values, size in zip(v, sizes, strict=True)] for v in (image, labels))
+        expected, found = apply(parameters, image, labels), apply(parameters, *fitted)
+        torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-3)
+        assert (found[1] != expected[1]).float().mean() < 1e-3
+        assert all(not any(m) for m, moved in zip(margins, parameters.moved, strict=True) if not moved)
+        met.update(margins)
+    assert len(met) > 1
+    assert all(m <= most for margins in met for m, most in zip(margins, largest_margins(config), strict=True))
 
 
 def test_image_and_labels_move_together():
@@ -205,7 +261,7 @@ def test_everything_at_once_stays_finite(patch):
         ALWAYS, patch=patch, normalisation=normalisation, padding=(-1.0, 0.0), mirror_axes=(0, 1)
     )
     for seed in range(5):
-        image, labels = a_batch(enlarged_patch(config), b=3, channels=2)
+        image, labels = a_batch(largest_patch(config), b=3, channels=2)
         image[0] = -1.0  # nothing but air
         image[1, 0] *= 1e4
         new_image, new_labels, _ = apply(draw_parameters(config, 3, generator(seed)), image, labels)
@@ -286,15 +342,15 @@ def test_thin_patches_are_transformed_slice_by_slice():
     ("augmentation", "patch", "spacing", "expected"),
     [
         # nnU-Net loads 205 voxels for a rotation by 30 degrees; an equal margin on both sides makes it 204.
-        (Augmentation(), (128, 128, 128), (1.0, 1.0, 1.0), (204, 204, 204)),
-        (NOTHING, (128, 128, 128), (1.0, 1.0, 1.0), (128, 128, 128)),
-        (replace(NOTHING, scale_probability=0.2), (64, 32, 32), (2.0, 1.0, 1.0), (74, 36, 36)),
-        (Augmentation(), (16, 64, 64), (3.0, 1.0, 1.0), (16, 74, 74)),
-        (Augmentation(), (64, 64), (None, 1.0, 1.0), (74, 74)),
+        (Augmentation(), (128, 128, 128), (1.0, 1.0, 1.0), (38, 38, 38)),
+        (NOTHING, (128, 128, 128), (1.0, 1.0, 1.0), (0, 0, 0)),
+        (replace(NOTHING, scale_probability=0.2), (64, 32, 32), (2.0, 1.0, 1.0), (5, 2, 2)),
+        (Augmentation(), (16, 64, 64), (3.0, 1.0, 1.0), (0, 5, 5)),
+        (Augmentation(), (64, 64), (None, 1.0, 1.0), (5, 5)),
     ],
 )
-def test_enlarged_patch(augmentation, patch, spacing, expected):
-    assert enlarged_patch(configuration(augmentation, patch=patch, spacing=spacing)) == expected
+def test_largest_margins(augmentation, patch, spacing, expected):
+    assert largest_margins(configuration(augmentation, patch=patch, spacing=spacing)) == expected
 
 
 @pytest.mark.parametrize("sigma", [(0.5, 0.8, 1.0), (1.3, 0.5, 0.7)])

@@ -9,6 +9,7 @@ from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.trace import Trace
 from autospine.patch_reading import PatchRequest
 from autospine.preprocessed import PreprocessedCase, class_locations
+from autospine.sampling import MAPS
 from autospine.view_samples import draw_sample
 
 SHAPE = (16, 12, 60)  # the last stored axis runs along the column
@@ -16,10 +17,9 @@ ORDER = (1, 2, 4, 3)  # from head to foot
 #: From head to foot, along the last axis: the first is cut by the border, and so is the last.
 PLACES = {1: (50, 60), 2: (38, 48), 4: (26, 36), 3: (0, 12)}
 OUTSIDE = -1.0
-REGION = PatchRequest(
-    (12, 12, 14), (12, 12, 14), 1, 0.5, (OUTSIDE,) * 3, view="vertebrae", jitter=(2.0, 1.0, 3.0)
-)
-STEP = PatchRequest((12, 12, 28), (8, 10, 24), 1, 0.5, (OUTSIDE,) * 3, view="walk", order=ORDER, least=20)
+REGION = PatchRequest((12, 12, 14), 1, 0.5, (OUTSIDE,) * 3, view="vertebrae", jitter=(2.0, 1.0, 3.0))
+STEP = PatchRequest((8, 10, 24), 1, 0.5, (OUTSIDE,) * 3, view="walk", order=ORDER, least=20)
+NONE, WIDE = (0, 0, 0), (2, 1, 2)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def case_of(labels, centres):
 
 
 def start_of(sample):
-    """First voxel of a patch, by any voxel of it that lies in the scan."""
+    """First voxel of what was read, by any voxel of it that lies in the scan."""
     inside = np.argwhere(sample["image"][0] != OUTSIDE)[0]
     return sample["image"][(slice(None), *inside)].astype(int) - inside
 
@@ -51,9 +51,19 @@ def labels_there(case, start, patch):
     return padded[tuple(slice(a + margin, a + margin + n) for a, n in zip(start, patch, strict=True))]
 
 
-def draw(case, request, count=200, previous=None):
+def draw(case, request, count=200, previous=None, margins=NONE):
     rng = np.random.default_rng(0)
-    return [draw_sample(case, previous, request, False, rng) for _ in range(count)]
+    return [draw_sample(case, previous, request, False, margins, rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize("request_", [REGION, STEP, replace(REGION, view="windows")])
+def test_margins_change_neither_the_place_nor_what_is_asked_for(case, request_):
+    inner = tuple(slice(a, a + n) for a, n in zip(WIDE, request_.patch, strict=True))
+    for bare, wide in zip(draw(case, request_), draw(case, request_, margins=WIDE), strict=True):
+        assert bare.keys() == wide.keys()
+        for key, values in bare.items():
+            same = (..., *inner) if key in MAPS else ...
+            np.testing.assert_array_equal(wide[key][same], values)
 
 
 def test_a_region_lies_around_a_vertebra_which_alone_is_labelled(case):
@@ -114,8 +124,8 @@ def test_a_region_holds_what_a_previous_stage_has_said(case):
 
 def test_a_step_looks_for_the_first_vertebra_that_is_not_in_memory(case):
     seen = set()
-    for sample in draw(case, STEP, 400):
-        there = labels_there(case, start_of(sample), STEP.patch)
+    for sample in draw(case, STEP, 400, margins=WIDE):
+        there = labels_there(case, start_of(sample), (12, 12, 28))
         known = set(np.unique(there[sample["previous"] == 1]).tolist())
         assert (sample["previous"] == np.isin(there, list(known))).all(), "what is known is known as a whole"
         middle = there[2:10, 1:11, 2:26]
@@ -138,7 +148,7 @@ def test_a_step_tells_whether_the_next_vertebra_is_cut_by_the_border(case):
 
 
 def test_now_and_then_nothing_is_left(case):
-    large = replace(STEP, patch=(16, 12, 130), final_patch=(16, 12, 130))  # shows all, wherever it lies
+    large = replace(STEP, patch=(16, 12, 130))  # shows all, wherever it lies
     samples = draw(case, large, 1000)
     empty = [sample for sample in samples if sample["labels"].max() <= 0]
     assert 0.07 < len(empty) / len(samples) < 0.13
@@ -148,7 +158,7 @@ def test_now_and_then_nothing_is_left(case):
 
 
 def test_most_steps_lie_around_a_vertebra(case):
-    small = replace(STEP, patch=(8, 8, 8), final_patch=(8, 8, 8))
+    small = replace(STEP, patch=(8, 8, 8))
     samples = draw(case, small, 1000)
     places = np.array([start_of(s) + 3.5 for s in samples])
     distances = np.abs(places[:, None] - np.array(list(case.centres.values())))
