@@ -14,6 +14,7 @@ from autospine.core.trace import Trace
 from autospine.inference.prediction import Prediction
 from autospine.io.scratch import slabs
 from autospine.vertebrae.instances import Votes, nearest_centre
+from autospine.vertebrae.volumes import voxel_counts
 
 #: Voxels that are a vertebra with less than this probability do not vote.
 _LEAST_PROBABILITY: Final = 0.2
@@ -115,19 +116,24 @@ def names_of_groups(
         Shape (count, len(channels)); zero for a group without a voxel on the member's grid.
     """
     mine = _transferred(groups, trace, prediction.trace)
-    inside = mine > 0
-    order = np.argsort(mine[inside], kind="stable")
-    members = mine[inside][order]
-    logits = prediction.logits[:, inside][:, order].astype(np.float32)
-    logits -= logits.max(axis=0)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=0)
-    present, first = np.unique(members, return_index=True)
-    result = np.zeros((count, len(channels)))
-    if len(present):
-        sizes = np.diff(np.append(first, len(members)))
-        result[present - 1] = (np.add.reduceat(logits[list(channels)], first, axis=1) / sizes).T
-    return result
+    sums = np.zeros((len(channels), count + 1))
+    for part in slabs(mine.shape, 2 * len(prediction.logits)):
+        numbers = mine[part]
+        inside = numbers > 0
+        shares = _softmax(prediction.logits[:, part][:, inside])
+        for row, channel in enumerate(channels):
+            sums[row] += np.bincount(numbers[inside], shares[channel], count + 1)
+    sizes = voxel_counts(mine, count)
+    return np.asarray((sums / np.maximum(sizes, 1)).T[1:])
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Along the first of two axes."""
+    values = logits.astype(np.float32)
+    values -= values.max(axis=0)
+    np.exp(values, out=values)
+    values /= values.sum(axis=0)
+    return values
 
 
 def _transferred(groups: NDArray[np.uint8], source: Trace, target: Trace) -> NDArray[np.uint8]:
