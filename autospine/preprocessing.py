@@ -58,21 +58,12 @@ def preprocess_image(
     Raises:
         DataError: The scan has other channels than the configuration.
     """
-    canonical, trace = _traced(volume, configuration, spine)
-    cropped = canonical.cropped(trace.box).reoriented(Orientation.permutation(trace.axes))
-    # One channel at a time is normalised and resampled, so that no more than one is held twice.
-    channels = (normalise(c, n) for c, n in zip(cropped.array, configuration.normalisation, strict=True))
-    image = resample_image(channels, trace.shape, configuration.image_order, trace.separate_axis)
-    return image, trace
+    trace = trace_of(volume, configuration, spine)
+    return image_of(volume, configuration, trace), trace
 
 
 def trace_of(volume: Volume, configuration: Configuration, spine: Box | None = None) -> Trace:
     """What ``preprocess_image`` will do to a scan; the arguments and errors are the same."""
-    return _traced(volume, configuration, spine)[1]
-
-
-def _traced(volume: Volume, configuration: Configuration, spine: Box | None) -> tuple[Volume, Trace]:
-    """The oriented scan, and the trace."""
     if len(volume.array) != len(configuration.normalisation):
         raise DataError(
             f"The scan has {len(volume.array)} channels, the plan {len(configuration.normalisation)}.",
@@ -83,7 +74,7 @@ def _traced(volume: Volume, configuration: Configuration, spine: Box | None) -> 
     box = _crop_box(canonical, configuration.crop, spine)
     cropped = Orientation.permutation(configuration.axes).apply_grid(canonical.grid.cropped(box))
     target = [t or s for t, s in zip(configuration.spacing, cropped.spacing, strict=True)]
-    trace = Trace(
+    return Trace(
         grid=volume.grid,
         orientation=orientation,
         box=box,
@@ -91,7 +82,15 @@ def _traced(volume: Volume, configuration: Configuration, spine: Box | None) -> 
         shape=resized_shape(cropped.shape, cropped.spacing, target),
         separate_axis=separate_axis(cropped.spacing, target, configuration.separate_axis_ratio),
     )
-    return canonical, trace
+
+
+def image_of(volume: Volume, configuration: Configuration, trace: Trace) -> NDArray[np.float32]:
+    """A scan as the configuration's network sees it, (c, *trace.shape), along a trace that is known."""
+    canonical = volume.reoriented(trace.orientation)
+    cropped = canonical.cropped(trace.box).reoriented(Orientation.permutation(trace.axes))
+    # One channel at a time is normalised and resampled, so that no more than one is held twice.
+    channels = (normalise(c, n) for c, n in zip(cropped.array, configuration.normalisation, strict=True))
+    return resample_image(channels, trace.shape, configuration.image_order, trace.separate_axis)
 
 
 def preprocess_labels(

@@ -12,11 +12,11 @@ from typing import Final
 
 from benchmarks.measuring import SideFailedError
 from benchmarks.peer import SetUpError
+from benchmarks.reports import RESULTS
 from benchmarks.side_by_side import Bench
 from benchmarks.step import NAMES, find
 from benchmarks.table import Table
 
-_RESULTS: Final = Path(__file__).with_name("results")
 _ALL: Final = "all"
 
 
@@ -61,7 +61,7 @@ def _arguments(tokens: Sequence[str] | None) -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", type=_name, help="a step, several, or all; none: list them"
     )
     parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="inputs and outputs")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where the table stands")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table stands")
     parser.add_argument("--repeats", type=_positive, default=3, help="runs of each side")
     parser.add_argument("--peer-python", type=Path, help="a Python with nnunetv2; by default one is set up")
     return parser.parse_args(tokens)

@@ -10,13 +10,11 @@ expects and writes ``benchmarks/results/centre_channels.json``.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
@@ -30,8 +28,8 @@ from autospine.precision import autocast, choose_precision
 from autospine.registry import find
 from autospine.targets import centre_targets
 from benchmarks.machine import machine
+from benchmarks.reports import write_report
 
-RESULTS = Path(__file__).with_name("results") / "centre_channels.json"
 STEPS, WARM_UP = 30, 5
 
 
@@ -107,8 +105,7 @@ def main() -> None:
         "columns": ["configuration", "centres", "seconds", "gb", "planned_seconds", "planned_gb"],
         "rows": rows,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_report("centre_channels", document)
 
 
 if __name__ == "__main__":

@@ -65,3 +65,11 @@ def converted(work: Path, name: str, recipe: Recipe, count: int, seed: int) -> P
         if run(tokens):
             raise AutospineError("The phantoms could not be converted.", where=source)
     return folder
+
+
+def link_raw(dataset: Path, folder: Path) -> None:
+    """Let a data set stand, under its own name, in the folder where nnU-Net looks for raw data."""
+    link = folder / dataset.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(dataset.resolve(), target_is_directory=True)

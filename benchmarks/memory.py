@@ -29,16 +29,16 @@ from autospine import pipeline
 from autospine.core.geometry import Grid
 from autospine.core.plan import Budget, NetworkSpec
 from autospine.core.run import RunFolder
-from autospine.inference.memory import gigabytes
 from autospine.io import documents
 from autospine.io.images import write_image
 from autospine.networks import build
 from autospine.planning import PlanOptions, plan_for
 from autospine.reporting import Reporter
 from autospine.weights import save_tensors
+from benchmarks.commands import command
 from benchmarks.machine import machine
+from benchmarks.reports import described, markdown_table, write_report
 
-RESULTS = Path(__file__).with_name("results")
 SPACING = 0.8
 CONFIGURATION = "3d_fullres"
 _FIELDS = ("RssAnon", "RssShmem", "RssFile")
@@ -115,8 +115,8 @@ def make_model(work: Path, name: str) -> Path:
     if folder.weights(CONFIGURATION, 0).is_file():
         return folder.root
     phantoms, dataset = work / "phantoms", work / "dataset"
-    command("phantom", "-o", str(phantoms), "-n", "6", "--view", "thoracolumbar")
-    command("convert-verse", str(phantoms), "-o", str(dataset))
+    command("phantom", "-o", str(phantoms), "-n", "6", "--view", "thoracolumbar", "--quiet")
+    command("convert-verse", str(phantoms), "-o", str(dataset), "--quiet")
     run = pipeline.Run.open(folder.root, Reporter(quiet=True), dataset, workers=1)
     plan = plan_for(pipeline.make_fingerprint(run), PlanOptions("spine", Budget("cpu", cores=2)))
     configuration = replace(plan.configuration(CONFIGURATION), spacing=(1.0, 1.0, 1.0))
@@ -169,31 +169,28 @@ def memory_of(process: int) -> dict[str, int]:
     return found
 
 
-def command(*arguments: str) -> None:
-    """Run a command of autospine in a process of its own."""
-    subprocess.run([sys.executable, "-m", "autospine", *arguments, "--quiet"], check=True)
-
-
 def write_results(rows: Sequence[Measured]) -> None:
     """Write both documents."""
-    found = machine("torch", "numpy", "autospine") | {
-        "threads": str(os.environ.get("OMP_NUM_THREADS", "all"))
-    }
+    found = machine("torch", "numpy", "autospine") | {"threads": os.environ.get("OMP_NUM_THREADS", "all")}
+    header = (
+        "scan",
+        "network",
+        "ceiling",
+        "planned",
+        "measured",
+        "measured / planned",
+        "file pages",
+        "seconds",
+    )
+    table = markdown_table(header, [_cells(row) for row in rows])
     document = {"machine": found, "rows": [asdict(row) for row in rows]}
-    (RESULTS / "memory.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    lines = [
-        ", ".join(f"{key} {value}" for key, value in found.items()),
-        "",
-        "| scan | network | ceiling | planned | measured | measured / planned | file pages | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {r.scan} | {r.network} | {r.ceiling} | {gigabytes(int(r.planned * 1e9))} "
-        f"| {gigabytes(int(r.measured * 1e9))} | {r.ratio:.2f} | {gigabytes(int(r.mapped * 1e9))} "
-        f"| {r.seconds:.0f} |"
-        for r in rows
-    ]
-    (RESULTS / "memory.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_report("memory", document, f"{described(found)}\n{table}")
+
+
+def _cells(row: Measured) -> list[str]:
+    planned, measured, mapped = (f"{size:.1f} GB" for size in (row.planned, row.measured, row.mapped))
+    texts = [row.scan, row.network, row.ceiling, planned, measured]
+    return [*texts, f"{row.ratio:.2f}", mapped, f"{row.seconds:.0f}"]
 
 
 def main() -> None:

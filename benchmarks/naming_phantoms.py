@@ -20,8 +20,8 @@ from autospine.cli.main import run
 from autospine.core.plan import Plan
 from autospine.io import documents
 from benchmarks.machine import machine
+from benchmarks.reports import write_report
 
-RESULTS: Final = Path(__file__).with_name("results") / "naming_phantoms.json"
 CONFIGURATION: Final = "3d_fullres"
 SEED: Final = "11"
 DECODINGS: Final = ("argmax", "sequence")
@@ -102,8 +102,7 @@ def report(scores: dict[str, dict[str, Any]], epochs: int, minutes: float) -> No
         "training_minutes": round(minutes, 1),
         "scores": scores,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_report("naming_phantoms", document)
 
 
 def numbers(figure: Any) -> float | None:

@@ -104,10 +104,12 @@ def write_network(folder: Path, network: nn.Module) -> None:
     # numpy's format cannot hold bfloat16, but weights are in single precision on both sides.
     arrays: dict[str, Any] = {name: v.numpy() for name, v in peer_state(network.state_dict()).items()}
     np.savez(folder / "peer_weights.npz", **arrays)
-    for name, content in (
-        ("peer_plans.json", peer_plans(plan)),
-        ("peer_dataset.json", peer_dataset(plan)),
-    ):
+    write_peer_plans(folder, plan, peer_plans(plan))
+
+
+def write_peer_plans(folder: Path, plan: Plan, plans: Mapping[str, Any]) -> None:
+    """Write a plan as nnU-Net writes it, and its description of the data set, into a folder."""
+    for name, content in (("peer_plans.json", plans), ("peer_dataset.json", peer_dataset(plan))):
         (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,11 +25,7 @@ def write_plans(folder: Path, spacing: float) -> Plan:
     plan = replace(shared, configurations=(configuration,), ignore_border=True)
     folder.mkdir(parents=True, exist_ok=True)
     documents.save(folder / "plan.json", plan)
-    for name, content in (
-        ("peer_plans.json", peer_plans(plan)),
-        ("peer_dataset.json", same_network.peer_dataset(plan)),
-    ):
-        (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    same_network.write_peer_plans(folder, plan, peer_plans(plan))
     return plan
 
 

@@ -11,18 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.commands import command
 from benchmarks.inputs import thoracolumbar
 from benchmarks.machine import machine, usable_cores
 from benchmarks.memory import CONFIGURATION, make_model
-
-RESULTS = Path(__file__).with_name("results")
+from benchmarks.reports import described, markdown_table, write_report
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,12 @@ def preprocess(work: Path, data: Path) -> Callable[[int], None]:
     """Preprocessing for all configurations of a plan, from the beginning."""
     run = work / "scaling_run"
     if not (run / "plan.json").is_file():
-        command("fingerprint", str(data), "-o", str(run))
-        command("plan", str(run))
+        command("fingerprint", str(data), "-o", str(run), "--quiet")
+        command("plan", str(run), "--quiet")
 
     def work_through(processes: int) -> None:
         shutil.rmtree(run / "preprocessed", ignore_errors=True)
-        command("preprocess", str(run), "--workers", str(processes))
+        command("preprocess", str(run), "--workers", str(processes), "--quiet")
 
     return work_through
 
@@ -80,30 +78,22 @@ def predict(work: Path, data: Path) -> Callable[[int], None]:
     def work_through(processes: int) -> None:
         options = ["-m", str(model), "-i", str(data / "imagesTr"), "-o", str(work / "scaling_masks")]
         flags = ["--configurations", CONFIGURATION, "--device", "cpu", "--no-mirror", "--force"]
-        command("predict", *options, *flags, "--workers", str(processes))
+        command("predict", *options, *flags, "--workers", str(processes), "--quiet")
 
     return work_through
-
-
-def command(*arguments: str) -> None:
-    """Run a command of autospine in a process of its own."""
-    subprocess.run(
-        [sys.executable, "-m", "autospine", *arguments, "--quiet"], check=True, stdout=subprocess.DEVNULL
-    )
 
 
 def write_results(points: Sequence[Point]) -> None:
     """Write both documents."""
     found = machine("torch", "numpy", "autospine") | {"cores": str(usable_cores())}
-    document = {"machine": found, "points": [asdict(point) for point in points]}
-    (RESULTS / "scaling.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     alone = {point.step: point.seconds for point in points if point.processes == 1}
-    lines = [", ".join(f"{key} {value}" for key, value in found.items()), ""]
-    lines += ["| step | cases | processes | seconds | times as fast |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for p in points:
         gain = f"{alone[p.step] / p.seconds:.2f}" if p.step in alone else ""
-        lines.append(f"| {p.step} | {p.cases} | {p.processes} | {p.seconds:.1f} | {gain} |")
-    (RESULTS / "scaling.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows.append((p.step, str(p.cases), str(p.processes), f"{p.seconds:.1f}", gain))
+    table = markdown_table(("step", "cases", "processes", "seconds", "times as fast"), rows)
+    document = {"machine": found, "points": [asdict(point) for point in points]}
+    write_report("scaling", document, f"{described(found)}\n{table}")
 
 
 def main() -> None:

@@ -41,9 +41,10 @@ from autospine.networks.measuring import size_of
 from autospine.planning import PlanOptions, plan_for
 from autospine.registry import names
 from autospine.reporting import Reporter
+from benchmarks.commands import command
 from benchmarks.machine import machine
+from benchmarks.reports import markdown_table, write_report
 
-RESULTS = Path(__file__).with_name("results")
 UNETS = ("2d", "3d_lowres", "3d_fullres")
 PROBE_STEPS, EPOCHS, FOLDS = 8, 20, 2
 #: The rest of the time goes to validation steps and checkpoints.
@@ -65,11 +66,6 @@ class Probe:
     seconds: float
     pretraining: float
     gigabytes: float
-
-
-def command(*arguments: str) -> None:
-    """Run a command of autospine in a process of its own."""
-    subprocess.run([sys.executable, "-m", "autospine", *arguments], check=True)
 
 
 def make_data(work: Path, scans: int, unseen: int) -> Path:
@@ -252,11 +248,8 @@ def row(
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as a table, the best first."""
     header = list(rows[0])
-    lines = ["| " + " | ".join(header) + " |", "|" + "|".join("---" for _ in header) + "|"]
-    for figures in sorted(rows, key=lambda r: -(r["out-of-fold Dice"] or 0)):
-        cells = [_cell(name, value) for name, value in figures.items()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    best = sorted(rows, key=lambda r: -(r["out-of-fold Dice"] or 0))
+    return markdown_table(header, [[_cell(name, value) for name, value in row.items()] for row in best])
 
 
 def _cell(name: str, value: Any) -> str:
@@ -299,9 +292,7 @@ def main() -> None:
         "rows": rows,
         "ensemble": {"members": choice.ensemble.name, "reason": choice.ensemble.reason, "unseen": together},
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "systems.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "systems.md").write_text(as_markdown(rows), encoding="utf-8")
+    write_report("systems", document, as_markdown(rows))
     print(as_markdown(rows))
 
 

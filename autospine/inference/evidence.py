@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autospine.core.geometry import FloatArray, Orientation
 from autospine.core.trace import Trace
-from autospine.inference.prediction import Prediction
+from autospine.inference.prediction import Prediction, log_of_summed_odds
 from autospine.io.scratch import slabs
 from autospine.vertebrae.instances import Votes, nearest_centre
 from autospine.vertebrae.volumes import voxel_counts
@@ -164,17 +164,11 @@ def _likely(logits: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32
     where = np.empty(logits.shape[1:], dtype=bool)
     found = []
     for part in slabs(where.shape, 3 * len(logits)):
-        odds = _odds_of_last(logits[:, part])
+        *others, last = logits[:, part]
+        odds = last - log_of_summed_odds(others)
         where[part] = odds > _LEAST_LOGIT
         found.append(odds[where[part]])
     return where, np.concatenate(found)
-
-
-def _odds_of_last(logits: NDArray[Any]) -> NDArray[np.float32]:
-    """Log of the odds of the last class against all others together."""
-    others = logits[:-1].astype(np.float32)
-    highest = others.max(axis=0)
-    return np.asarray(logits[-1] - highest - np.log(np.exp(others - highest).sum(axis=0)), dtype=np.float32)
 
 
 def _probability(logits: NDArray[np.floating]) -> FloatArray:

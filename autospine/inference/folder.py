@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -117,13 +117,9 @@ def predict_folder(work: Work, scans: Sequence[ScanFile], reporter: Reporter) ->
     make_folder(work.target)
     parts = shared_out(scans, work.workers)
     threads = max(1, torch.get_num_threads() // len(parts))
-    if len(parts) == 1:
-        reports = _predict_some(_Part(work, tuple(scans), reporter, threads))
-    else:
-        light = replace(work, predictor=replace(work.predictor, _networks={}))
-        tasks = [_Part(light, part, reporter, threads) for part in parts]
-        by_name = {r.name: r for some in parallel_map(_predict_some, tasks, len(tasks)) for r in some}
-        reports = [by_name[scan.name] for scan in scans]
+    tasks = [_Part(work, part, reporter, threads) for part in parts]
+    by_name = {r.name: r for some in parallel_map(_predict_some, tasks, len(tasks)) for r in some}
+    reports = [by_name[scan.name] for scan in scans]
     report = FolderReport(tuple(reports), device_name(work.predictor.device), threads)
     save(work.target / "prediction_report.json", report)
     return report
@@ -131,7 +127,9 @@ def predict_folder(work: Work, scans: Sequence[ScanFile], reporter: Reporter) ->
 
 def shared_out(scans: Sequence[ScanFile], workers: int) -> list[tuple[ScanFile, ...]]:
     """Scans in at most ``workers`` parts, none of them empty, whose files are about as large together."""
-    parts: list[list[ScanFile]] = [[] for _ in range(max(1, min(workers, len(scans))))]
+    if min(workers, len(scans)) <= 1:
+        return [tuple(scans)]
+    parts: list[list[ScanFile]] = [[] for _ in range(min(workers, len(scans)))]
     sizes = [0] * len(parts)
     for scan in sorted(scans, key=lambda scan: -_size(scan)):
         lightest = sizes.index(min(sizes))
@@ -183,11 +181,12 @@ def _predict_file(work: Work, scan: ScanFile, mask: Path, reporter: Reporter) ->
     started, predictor = time.monotonic(), work.predictor
     volume = read_image(scan.path)
     check_image(volume, scan.path)
-    memory = predictor.memory(volume, work.memory, work.target)
+    way = predictor.begin(volume)
+    memory = way.memory(work.memory, work.target)
     reporter.say(f"{scan.name}: {memory}")
-    members = predictor.predict_members(volume, memory.scratch)
+    members = way.members(memory.scratch)
     grid = volume.grid
-    del volume  # what follows needs the memory, not the scan
+    del volume, way  # what follows needs the memory, not the scan
     decoded = predictor.merge(members, work.anchors.of(scan.name))
     for configuration, prediction in members.items() if work.save_probabilities else ():
         folder = work.target / "probabilities" / configuration

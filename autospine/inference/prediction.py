@@ -72,7 +72,7 @@ class Prediction:
         joined = self.scratch.empty((len(others) + 1, *self.trace.shape), np.float32)
         for part in slabs(self.trace.shape, 3):
             joined[:-1, part] = self.logits[others, part]
-            joined[-1, part] = _log_of_summed_odds([self.logits[channel, part] for channel in channels])
+            joined[-1, part] = log_of_summed_odds([self.logits[channel, part] for channel in channels])
         return Prediction(joined, self.trace, self.centres, self.scratch)
 
     def spread_over(self, channels: Sequence[int], classes: int) -> Prediction:
@@ -158,7 +158,7 @@ def to_half(logits: NDArray[Any]) -> NDArray[np.float16]:
     return half
 
 
-def _log_of_summed_odds(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+def log_of_summed_odds(logits: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """Logarithm of the sum of the exponentials of some logits, all of the same shape."""
     highest = np.full(logits[0].shape, -np.inf, dtype=np.float32)
     for channel in logits:

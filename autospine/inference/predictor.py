@@ -38,7 +38,7 @@ from autospine.io import documents
 from autospine.io.scratch import IN_MEMORY, Scratch
 from autospine.networks import build
 from autospine.precision import autocast, choose_precision
-from autospine.preprocessing import preprocess_image, resample_previous, trace_of
+from autospine.preprocessing import image_of, preprocess_image, resample_previous, trace_of
 from autospine.weights import load_tensors, set_weights
 
 
@@ -62,6 +62,10 @@ class Predictor:
     mirror: bool = True
     partial: Partial | None = None
     _networks: dict[tuple[str, tuple[int, ...]], list[nn.Module]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process reads its networks itself: they would not share the memory anyway.
+        return self.__dict__ | {"_networks": {}}
 
     @classmethod
     def open(
@@ -117,55 +121,13 @@ class Predictor:
         """
         return self.merge(self.predict_members(scan), anchor)
 
-    def memory(self, scan: Volume, ceiling: int, folder: Path) -> MemoryPlan:
-        """What the prediction of a scan takes, so that it takes no more than ``ceiling``.
+    def begin(self, scan: Volume) -> ScanWork:
+        """The way of one scan, as ``predict`` takes it, through the configurations."""
+        return ScanWork(self, scan)
 
-        Args:
-            scan: As ``predict`` takes it.
-            ceiling: Bytes of the host's memory that this process may take.
-            folder: Where network outputs go that memory does not suffice for.
-
-        Raises:
-            ResourceError: The scan does not fit.
-            DataError: The scan has other channels than the plan.
-        """
-        stages = self._stages()
-        for stage, folds in stages.items():
-            self.networks(self.plan.configuration(stage), folds)  # their memory is taken before, not during
-        configurations = [self.plan.configuration(name) for name in stages]
-        needs = ScanMemory(
-            base=max(0, resident_memory() - scan.array.nbytes),
-            scan=scan.array.nbytes,
-            voxels=math.prod(scan.grid.shape),
-            stages=configurations,
-            traces={c.name: trace_of(scan, c) for c in configurations},
-            plan=self.plan,
-        )
-        return plan_memory(needs, ceiling, folder)
-
-    def _stages(self) -> dict[str, tuple[int, ...]]:
-        """Every configuration that predicts, a previous stage before the next, and its folds."""
-        stages: dict[str, tuple[int, ...]] = {}
-        for member in self.ensemble.members:
-            chain = [self.plan.configuration(member.configuration)]
-            while chain[0].previous_stage:
-                chain.insert(0, self.plan.configuration(chain[0].previous_stage))
-            stages |= {configuration.name: member.folds for configuration in chain}
-        return stages
-
-    @torch.inference_mode()
-    def predict_members(self, scan: Volume, scratch: Scratch = IN_MEMORY) -> Mapping[str, Prediction]:
-        """Logits at model resolution of every member, by configuration.
-
-        Args:
-            scan: As ``predict`` takes it.
-            scratch: Where the logits go.
-
-        Raises:
-            StorageError: They go to a disk that refuses.
-        """
-        work = _Scan(self, scan, scratch)
-        return {m.configuration: work.prediction(m.configuration, m.folds) for m in self.ensemble.members}
+    def predict_members(self, scan: Volume) -> Mapping[str, Prediction]:
+        """Logits at model resolution of every member, by configuration."""
+        return self.begin(scan).members()
 
     def merge(self, predictions: Mapping[str, Prediction], anchor: Anchor | None = None) -> Decoded:
         """The members' outputs as one post-processed mask on the scan's own grid, and its vertebrae."""
@@ -178,6 +140,16 @@ class Predictor:
         else:
             decoded = decode_argmax(members, weights, self.plan)
         return post_processed(decoded, self.ensemble.post_processing, members[0].trace.grid)
+
+    def stages(self) -> dict[str, tuple[int, ...]]:
+        """Every configuration that predicts, a previous stage before the next, and its folds."""
+        stages: dict[str, tuple[int, ...]] = {}
+        for member in self.ensemble.members:
+            chain = [self.plan.configuration(member.configuration)]
+            while chain[0].previous_stage:
+                chain.insert(0, self.plan.configuration(chain[0].previous_stage))
+            stages |= {configuration.name: member.folds for configuration in chain}
+        return stages
 
     def networks(self, configuration: Configuration, folds: tuple[int, ...]) -> list[nn.Module]:
         """The trained networks of a configuration's folds, on the device, in evaluation mode."""
@@ -195,16 +167,61 @@ class Predictor:
         return network.to(self.device).eval()
 
 
-class _Scan:
-    """One scan on its way through the configurations; what two of them share is computed once."""
+class ScanWork:
+    """One scan on its way through the configurations; what two of them share is computed once.
 
-    def __init__(self, predictor: Predictor, scan: Volume, scratch: Scratch) -> None:
+    Args:
+        predictor: Whose networks predict.
+        scan: Intensities of shape (1, z, y, x), HU for CT, in any orientation.
+    """
+
+    def __init__(self, predictor: Predictor, scan: Volume) -> None:
         self.predictor = predictor
         self.scan = scan
-        self.scratch = scratch
-        self._images: dict[str, tuple[NDArray[np.float32], Trace]] = {}
+        self._scratch = IN_MEMORY
+        self._traces: dict[str, Trace] = {}
+        self._images: dict[str, NDArray[np.float32]] = {}
         self._predictions: dict[tuple[str, tuple[int, ...]], Prediction] = {}
         self._found: dict[tuple[str, tuple[int, ...]], Findings] = {}
+
+    def memory(self, ceiling: int, folder: Path) -> MemoryPlan:
+        """What the prediction takes, so that it takes no more than ``ceiling``.
+
+        Args:
+            ceiling: Bytes of the host's memory that this process may take.
+            folder: Where network outputs go that memory does not suffice for.
+
+        Raises:
+            ResourceError: The scan does not fit.
+            DataError: The scan has other channels than the plan.
+        """
+        stages, plan = self.predictor.stages(), self.predictor.plan
+        configurations = [plan.configuration(name) for name in stages]
+        for configuration in configurations:  # their memory is taken before, not during
+            self.predictor.networks(configuration, stages[configuration.name])
+        needs = ScanMemory(
+            base=max(0, resident_memory() - self.scan.array.nbytes),
+            scan=self.scan.array.nbytes,
+            voxels=math.prod(self.scan.grid.shape),
+            stages=configurations,
+            traces={c.name: self._trace(c) for c in configurations},
+            plan=plan,
+        )
+        return plan_memory(needs, ceiling, folder)
+
+    @torch.inference_mode()
+    def members(self, scratch: Scratch = IN_MEMORY) -> Mapping[str, Prediction]:
+        """Logits at model resolution of every member, by configuration.
+
+        Args:
+            scratch: Where the logits go.
+
+        Raises:
+            StorageError: They go to a disk that refuses.
+        """
+        self._scratch = scratch
+        chosen = self.predictor.ensemble.members
+        return {m.configuration: self.prediction(m.configuration, m.folds) for m in chosen}
 
     def prediction(self, name: str, folds: tuple[int, ...]) -> Prediction:
         """Logits of one configuration, averaged over the folds."""
@@ -225,7 +242,7 @@ class _Scan:
                 trace,
                 configuration,
                 predictor.plan,
-                Execution(predictor.device, predictor.mirror, self.scratch),
+                Execution(predictor.device, predictor.mirror, self._scratch),
                 before,
             )
 
@@ -250,13 +267,23 @@ class _Scan:
     def _image(
         self, configuration: Configuration, folds: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], Trace]:
-        source = preprocessing_source(self.predictor.plan, configuration).name
         if configuration.crop == "spine":
             spine = self._findings(configuration.previous_stage or "", folds).spine
             return preprocess_image(self.scan, configuration, spine)
+        trace, source = self._trace(configuration), self._source(configuration)
         if source not in self._images:
-            self._images[source] = preprocess_image(self.scan, configuration)
-        return self._images[source]
+            self._images[source] = image_of(self.scan, configuration, trace)
+        return self._images[source], trace
+
+    def _trace(self, configuration: Configuration) -> Trace:
+        """How the scan is preprocessed, as far as that is known before anything is predicted."""
+        source = self._source(configuration)
+        if source not in self._traces:
+            self._traces[source] = trace_of(self.scan, configuration)
+        return self._traces[source]
+
+    def _source(self, configuration: Configuration) -> str:
+        return preprocessing_source(self.predictor.plan, configuration).name
 
 
 def _ensemble(folder: RunFolder, plan: Plan, configurations: Sequence[str], folds: Sequence[int]) -> Ensemble:

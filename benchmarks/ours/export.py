@@ -12,6 +12,7 @@ import torch
 
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
+from autospine.hardware import resident_memory
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
 from autospine.io import documents
@@ -23,17 +24,12 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     plan = documents.load(inputs / "plan.json", Plan)
     trace = documents.load(inputs / "trace.json", Trace)
     logits = np.load(inputs / "logits.npy")
-    baseline = _resident_bytes()
+    baseline = resident_memory()
     started = time.perf_counter()
     mask = export_labels([Prediction(logits, trace)], plan.classes)
     result = {"seconds": time.perf_counter() - started, "baseline_bytes": baseline}
     np.save(output / "mask.npy", mask)
     (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096
 
 
 if __name__ == "__main__":

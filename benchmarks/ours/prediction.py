@@ -12,6 +12,7 @@ import torch
 
 from autospine.core.plan import Configuration
 from autospine.core.run import RunFolder
+from autospine.hardware import resident_memory
 from autospine.inference.folder import Work, predict_folder
 from autospine.inference.predictor import Predictor
 from autospine.io.images import read_labels
@@ -22,7 +23,7 @@ from autospine.reporting import Reporter
 def main(inputs: Path, output: Path, threads: int) -> None:
     """Time the work and write what comes out."""
     torch.set_num_threads(threads)
-    baseline = _resident_bytes()
+    baseline = resident_memory()
     seconds = {
         "whole_without_mirroring": _predict(inputs, output, "whole", mirror=False),
         "whole_with_mirroring": _predict(inputs, output, "whole", mirror=True),
@@ -67,11 +68,6 @@ def _described(configuration: Configuration) -> str:
     spacing = " x ".join(f"{mm:.2f}" for mm in configuration.spacing if mm is not None)
     features = configuration.network.features
     return f"planned for this CPU: {spacing} mm, patch {patch}, {features[0]} to {features[-1]} features"
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096
 
 
 if __name__ == "__main__":

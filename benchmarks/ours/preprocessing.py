@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from autospine.core.plan import Plan
+from autospine.hardware import resident_memory
 from autospine.io import documents
 from autospine.io.raw_dataset import load_dataset
 from autospine.preprocessing import preprocess_dataset
@@ -23,7 +24,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     image = Path(json.loads((inputs / "case.json").read_text(encoding="utf-8"))["image"])
     dataset = load_dataset(image.parents[1])
     one = replace(dataset, training=tuple(case for case in dataset.training if case.image == image))
-    baseline = _resident_bytes()
+    baseline = resident_memory()
     started = time.perf_counter()
     preprocess_dataset(one, plan, plan.configurations[0], output, workers=1)
     result = {
@@ -32,11 +33,6 @@ def main(inputs: Path, output: Path, threads: int) -> None:
         "note": "also marks what may be unlabelled vertebrae at the border; stores half precision",
     }
     (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autospine.core.plan import Configuration, Plan
+from autospine.hardware import resident_memory
 from autospine.inference.sliding_window import predict_outputs, windows
 from autospine.io import documents
 from autospine.networks import build
@@ -87,7 +88,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     """Time the work and write what comes out."""
     torch.set_num_threads(threads)
     work = Work.load(inputs)
-    baseline = _resident_bytes()
+    baseline = resident_memory()
     started = time.perf_counter()
     outputs = work.predict(work.image, work.precision)
     result = {
@@ -97,11 +98,6 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     }
     np.save(output / "map.npy", outputs.argmax(0).astype(np.int8))
     (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096
 
 
 if __name__ == "__main__":

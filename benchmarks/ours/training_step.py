@@ -14,6 +14,7 @@ import torch
 
 from autospine.core.plan import Plan
 from autospine.core.run import FoldTask
+from autospine.hardware import resident_memory
 from autospine.io import documents
 from autospine.trainers import default
 from autospine.trainers.patches import Example
@@ -30,7 +31,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     example = Example(*(torch.from_numpy(np.load(inputs / f"{name}.npy")) for name in ("image", "labels")))
     learner = _learner(plan, inputs / "weights.safetensors", output / "fold")
     single = _loss_in_single_precision(learner, example)
-    baseline = _resident_bytes()
+    baseline = resident_memory()
     losses, seconds = [], []
     for _ in range(_WARM_UP + _TIMED):
         started = time.perf_counter()
@@ -59,11 +60,6 @@ def _learner(plan: Plan, weights: Path, folder: Path) -> default.Learner:
 @torch.no_grad()
 def _loss_in_single_precision(learner: default.Learner, example: Example) -> float:
     return float(learner.loss(learner.step_network(example.image), example.labels))
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096
 
 
 if __name__ == "__main__":

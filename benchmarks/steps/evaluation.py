@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -67,7 +66,7 @@ def _deformed(labels: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
 def compare(_: Path, ours: Path, theirs: Path) -> Mapping[str, float | str]:
     """Largest differences of the scores over all labels of all cases."""
     mine = dict(_our_scores(documents.load(ours / "report.json", Report)))
-    peer: dict[str, dict[str, float]] = json.loads((theirs / "scores.json").read_text(encoding="utf-8"))
+    peer = documents.load(theirs / "scores.json", dict[str, dict[str, float]])
     if mine.keys() != peer.keys():
         return {"labels": f"not the same: {sorted(mine.keys() ^ peer.keys())[:5]}"}
     largest = {

@@ -14,7 +14,7 @@ from autospine.core.plan import Plan
 from autospine.io import documents
 from autospine.io.raw_dataset import load_dataset
 from autospine.preprocessing import preprocess_dataset
-from benchmarks.inputs import thoracolumbar
+from benchmarks.inputs import link_raw, thoracolumbar
 from benchmarks.same_network import SPACING, peer_plans, shared_plan
 from benchmarks.step import Step
 
@@ -24,10 +24,7 @@ def prepare(work: Path) -> Path:
     folder = work / "loading"
     if not (folder / "peer_plans.json").is_file():
         source = thoracolumbar(work)
-        link = folder / "nnunet" / "raw" / "Dataset901_Thoracolumbar"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(source.resolve(), target_is_directory=True)
+        link_raw(source, folder / "nnunet" / "raw")
         plan = _plan()
         dataset = load_dataset(source)
         preprocess_dataset(dataset, plan, plan.configurations[0], folder / "preprocessed", workers=1)
@@ -53,7 +50,7 @@ def compare(_: Path, ours: Path, theirs: Path) -> Mapping[str, float | str]:
 
 
 def _result(side: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((side / "result.json").read_text(encoding="utf-8"))
+    loaded = documents.load(side / "result.json", dict[str, Any])
     seconds = np.array(loaded["all_seconds"])
     return loaded | {"samples_a_second": float(1 / seconds.mean()), "batches": float(len(seconds))}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,14 @@ from autospine.core.geometry import Box, Orientation
 from autospine.core.plan import Configuration
 from autospine.core.run import FoldTask
 from autospine.hardware import measure_budget
+from autospine.io import documents
 from autospine.io.images import read_image, write_image
 from autospine.io.raw_dataset import load_dataset
 from autospine.pipeline import Run, make_fingerprint, make_plan, preprocess
 from autospine.planning import PlanOptions
 from autospine.reporting import Reporter
 from autospine.trainers import default
-from benchmarks.inputs import thoracolumbar
+from benchmarks.inputs import link_raw, thoracolumbar
 from benchmarks.step import Step
 
 _CONFIGURATION: Final = "3d_fullres"
@@ -32,10 +32,7 @@ def prepare(work: Path) -> Path:
     folder = work / "prediction"
     if not (folder / "ready").is_file():
         source = thoracolumbar(work)
-        link = folder / "nnunet" / "raw" / "Dataset901_Thoracolumbar"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(source.resolve(), target_is_directory=True)
+        link_raw(source, folder / "nnunet" / "raw")
         _write_parts(source, folder)
         _train(source, folder / "model")
         (folder / "ready").touch()
@@ -44,7 +41,7 @@ def prepare(work: Path) -> Path:
 
 def compare(_: Path, ours: Path, theirs: Path) -> Mapping[str, float | str]:
     """What else was measured; the masks are of different networks and cannot be compared."""
-    mine, peer = _result(ours), _result(theirs)
+    mine, peer = (documents.load(side / "result.json", dict[str, Any]) for side in (ours, theirs))
     result: dict[str, float | str] = {}
     for key in sorted({*mine, *peer} - {"seconds", "note", "baseline_bytes"}):
         for side, found in (("ours", mine), ("theirs", peer)):
@@ -94,11 +91,6 @@ def _train(source: Path, folder: Path) -> None:
 def _shortened(configuration: Configuration) -> Configuration:
     schedule = replace(configuration.schedule, epochs=3, steps=50, validation_steps=0)
     return replace(configuration, schedule=schedule)
-
-
-def _result(side: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((side / "result.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 STEP = Step(

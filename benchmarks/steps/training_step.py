@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autospine.io import documents
 from autospine.networks import build
 from benchmarks.inputs import thoracolumbar
 from benchmarks.same_network import BATCH, PATCH, first_scan, shared_plan, write_network
@@ -35,7 +35,7 @@ def prepare(work: Path) -> Path:
 
 def compare(_: Path, ours: Path, theirs: Path) -> Mapping[str, float | str]:
     """The losses of the first step: same weights, same batch."""
-    mine, peer = _result(ours), _result(theirs)
+    mine, peer = (documents.load(side / "result.json", dict[str, Any]) for side in (ours, theirs))
     return {
         "first_loss_of_ours": mine["first_loss"],
         "first_loss_of_ours_in_single_precision": mine["first_loss_in_single_precision"],
@@ -43,11 +43,6 @@ def compare(_: Path, ours: Path, theirs: Path) -> Mapping[str, float | str]:
         "last_loss_of_ours": mine["last_loss"],
         "last_loss_of_theirs": peer["last_loss"],
     }
-
-
-def _result(side: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((side / "result.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 STEP = Step(

@@ -153,7 +153,7 @@ def test_outputs_on_the_disk_give_the_same_mask(finished_run, scan, tmp_path):
     predictor = Predictor.open(RunFolder(finished_run), "cpu")
     volume = read_image(scan)
     in_memory = predictor.merge(predictor.predict_members(volume))
-    on_disk = predictor.merge(predictor.predict_members(volume, Scratch(tmp_path)))
+    on_disk = predictor.merge(predictor.begin(volume).members(Scratch(tmp_path)))
     np.testing.assert_array_equal(in_memory.labels, on_disk.labels)
     assert in_memory.column == on_disk.column
 
