@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 from autospine.core.errors import UsageError
@@ -20,6 +21,8 @@ _CGROUP_LIMITS: Final = (
 _OWN_MEMORY: Final = Path("/proc/self/statm")
 #: Python with torch, numpy and SimpleITK loaded.
 _USUAL_PROCESS: Final = 600 * 10**6
+#: Just below the size from which glibc never keeps freed memory.
+_KEPT: Final = 31 * 2**20
 
 
 def choose_device(wanted: str) -> str:
@@ -76,3 +79,13 @@ def resident_memory() -> int:
     except (OSError, ValueError, IndexError):
         return _USUAL_PROCESS
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def keep_freed_memory() -> None:
+    """Let this process use the memory of freed arrays again, instead of giving it back at once.
+
+    The GNU C library keeps blocks as large as the largest that has been freed, up to 32 MiB (``mallopt(3)``,
+    ``M_MMAP_THRESHOLD``). Until then every array of some megabytes costs a page fault for each 4 KiB of it,
+    which can take longer than filling it.
+    """
+    np.empty(_KEPT, dtype=np.uint8)

@@ -20,6 +20,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
 from autospine.core.errors import AutospineError, TrainingError
+from autospine.hardware import keep_freed_memory
 from autospine.io.parallel import end_with_parent
 from autospine.io.store import open_array
 from autospine.patch_reading import PatchRequest, Sample
@@ -87,8 +88,10 @@ class PatchLoader(SlimDataLoaderBase):  # type: ignore[misc]
 
     def generate_train_batch(self) -> Batch:
         """The worker's next batch; an error travels as one, for a dying worker could not say its reason."""
-        if self._made == 0 and os.getpid() != self._owner:
-            end_with_parent()
+        if self._made == 0:
+            keep_freed_memory()
+            if os.getpid() != self._owner:
+                end_with_parent()
         index = self.start + self.thread_id + self._made * self.number_of_threads_in_multithreaded
         self._made += 1
         try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from autospine.core.plan import Configuration
+
+Floats = NDArray[np.float32]
 
 #: A 3D patch this much longer than its first axis turns in its plane only (as all here, nnU-Net v2's rule).
 _PLANAR_RATIO: Final = 3.0
@@ -61,7 +63,7 @@ def largest_margins(configuration: Configuration) -> tuple[int, ...]:
     return (0, *margins[1:]) if turns_in_plane(configuration) else tuple(margins)
 
 
-def reached_margins(configuration: Configuration, matrix: Tensor) -> list[tuple[int, ...]]:
+def reached_margins(configuration: Configuration, matrix: Floats) -> list[tuple[int, ...]]:
     """How far each sample reaches beyond the final patch, up to the largest margins.
 
     Args:
@@ -71,13 +73,13 @@ def reached_margins(configuration: Configuration, matrix: Tensor) -> list[tuple[
     Returns:
         Voxels on either side of each of d axes, for each of b samples.
     """
-    farthest = (torch.tensor(configuration.patch) - 1) / 2
-    reached = (matrix.abs() @ farthest - farthest - _ROUNDING).ceil().clamp(min=0).long()
-    largest = torch.tensor(largest_margins(configuration))
-    return [tuple(margins) for margins in torch.minimum(reached, largest).tolist()]
+    farthest = (np.array(configuration.patch) - 1) / 2
+    reached = np.ceil(np.abs(matrix) @ farthest - farthest - _ROUNDING)
+    margins = np.clip(reached, 0, largest_margins(configuration)).astype(int)
+    return [tuple(sample) for sample in margins.tolist()]
 
 
-def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor) -> Tensor:
+def affine_matrices(configuration: Configuration, angles: Floats, scale: Floats) -> Floats:
     """Matrices (b, d, d) from voxel offsets in the final patch to voxel offsets in the loaded one.
 
     Angles are true angles: the rotation acts in mm, not in voxels, wherever the spacing is known.
@@ -87,12 +89,12 @@ def affine_matrices(configuration: Configuration, angles: Tensor, scale: Tensor)
         angles: Radians about the three axes (b, 3), or about the normal of a 2D patch (b, 1).
         scale: Factor of all lengths (b,); above one, objects appear smaller.
     """
-    spacing = torch.tensor(_network_spacing(configuration))
-    rotation = _rotations(angles) * spacing / spacing.unsqueeze(1)
-    scales = scale.unsqueeze(1).repeat(1, configuration.dimensions)
+    spacing = np.array(_network_spacing(configuration), dtype=np.float32)
+    rotation = _rotations(angles) * spacing / spacing[:, None]
+    scales = np.repeat(scale[:, None], configuration.dimensions, axis=1)
     if turns_in_plane(configuration):
         scales[:, 0] = 1
-    return rotation * scales.unsqueeze(1)
+    return rotation * scales[:, None]
 
 
 def _network_spacing(configuration: Configuration) -> list[float]:
@@ -107,11 +109,12 @@ def _planes(rotations: int) -> list[tuple[int, int]]:
     return [(0, 1)] if rotations == 1 else [(1, 2), (2, 0), (0, 1)]
 
 
-def _rotations(angles: Tensor) -> Tensor:
+def _rotations(angles: Floats) -> Floats:
     """Matrices (b, d, d) of rotations by (b, 1) in the plane, or by (b, 3) about axes 0, 1, 2 in turn."""
     planes = _planes(angles.shape[1])
-    rows = list(torch.eye(2 if len(planes) == 1 else 3).unsqueeze(1))
-    angles = angles.T.unsqueeze(2)
-    for (i, j), cos, sin in zip(planes, angles.cos(), angles.sin(), strict=True):
+    d = 2 if len(planes) == 1 else 3
+    rows = np.broadcast_to(np.eye(d, dtype=angles.dtype)[:, None], (d, len(angles), d)).copy()
+    cosines, sines = np.cos(angles).T[:, :, None], np.sin(angles).T[:, :, None]
+    for (i, j), cos, sin in zip(planes, cosines, sines, strict=True):
         rows[i], rows[j] = cos * rows[i] - sin * rows[j], sin * rows[i] + cos * rows[j]
-    return torch.stack(rows, dim=1)
+    return rows.transpose(1, 0, 2)

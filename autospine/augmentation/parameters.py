@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from autospine.augmentation.affine import (
+    Floats,
     affine_matrices,
     reached_margins,
     rotation_limits,
@@ -98,27 +100,32 @@ def draw_parameters(
     noise = draw.chance((b,), a.noise_probability) * draw.uniform((b,), a.noise)
     noise_seed = torch.randint(2**31, (b,), generator=generator)
     blurred = draw.chance((b, 1), a.blur_probability) & draw.chance((b, c), per_channel)
-    blur = blurred.unsqueeze(2) * draw.uniform((b, c, d), a.blur)
+    blur = blurred[..., None] * draw.uniform((b, c, d), a.blur)
     brightness = draw.factors(b, c, a.brightness_probability, a.brightness)
     contrast = draw.factors(b, c, a.contrast_probability, a.contrast)
     coarse = draw.chance((b, 1), a.low_resolution_probability) & draw.chance((b, c), per_channel)
-    zoom = torch.where(coarse, draw.uniform((b, c), a.low_resolution), 1.0).unsqueeze(2).repeat(1, 1, d)
+    zoom = np.where(coarse, draw.uniform((b, c), a.low_resolution), np.float32(1))
+    zoom = np.repeat(zoom[..., None], d, axis=2)
     if turns_in_plane(configuration):
         zoom[..., 0] = 1
+
+    def per_slice(values: Floats) -> Tensor:
+        return torch.from_numpy(np.concatenate([values] * slices, axis=1))
+
     return Parameters(
         configuration.patch,
         configuration.padding * slices,
-        moved,
-        matrix,
-        noise,
+        torch.from_numpy(moved),
+        torch.from_numpy(matrix),
+        torch.from_numpy(noise),
         noise_seed,
-        blur.repeat(1, slices, 1),
-        brightness.repeat(1, slices),
-        contrast.repeat(1, slices),
-        zoom.repeat(1, slices, 1),
-        inverted_gamma=draw.factors(b, c, a.inverted_gamma_probability, a.gamma).repeat(1, slices),
-        gamma=draw.factors(b, c, a.gamma_probability, a.gamma).repeat(1, slices),
-        mirror=draw.chance((b, d), a.mirror_probability) & _listed(configuration.mirror_axes, d),
+        per_slice(blur),
+        per_slice(brightness),
+        per_slice(contrast),
+        per_slice(zoom),
+        inverted_gamma=per_slice(draw.factors(b, c, a.inverted_gamma_probability, a.gamma)),
+        gamma=per_slice(draw.factors(b, c, a.gamma_probability, a.gamma)),
+        mirror=torch.from_numpy(draw.chance((b, d), a.mirror_probability) & _listed(configuration, d)),
         cascade=None if classes is None else _cascade(a, b, classes - 1, draw),
     )
 
@@ -142,35 +149,40 @@ def draw_margins(
 
 @dataclass(frozen=True)
 class _Draw:
-    """Random values from one generator."""
+    """Random values from one generator; in numpy, which is quicker with few values than torch."""
 
     generator: Generator
 
-    def uniform(self, shape: tuple[int, ...], bounds: tuple[float, float]) -> Tensor:
+    def uniform(self, shape: tuple[int, ...], bounds: tuple[float, float]) -> Floats:
         low, high = bounds
-        return low + (high - low) * torch.rand(shape, generator=self.generator)
+        return (low + (high - low) * self._unit(shape)).astype(np.float32, copy=False)
 
-    def chance(self, shape: tuple[int, ...], probability: float) -> Tensor:
-        return torch.rand(shape, generator=self.generator) < probability
+    def chance(self, shape: tuple[int, ...], probability: float) -> NDArray[np.bool_]:
+        chosen: NDArray[np.bool_] = self._unit(shape) < probability
+        return chosen
 
-    def factors(self, b: int, c: int, probability: float, bounds: tuple[float, float]) -> Tensor:
+    def factors(self, b: int, c: int, probability: float, bounds: tuple[float, float]) -> Floats:
         """Factors (b, c) with as many below one as above, whatever the bounds; one where none is drawn."""
         low, high = bounds
         below = self.chance((b, c), 0.5) & (low < 1)
         shrink = self.uniform((b, c), (low, min(high, 1.0)))
         grow = self.uniform((b, c), (max(low, 1.0), high))
         drawn = self.chance((b, 1), probability)
-        return torch.where(drawn, torch.where(below, shrink, grow), 1.0)
+        return np.where(drawn, np.where(below, shrink, grow), np.float32(1))
+
+    def _unit(self, shape: tuple[int, ...]) -> Floats:
+        values: Floats = torch.rand(shape, generator=self.generator).numpy()
+        return values
 
 
-def _spatial(configuration: Configuration, b: int, draw: _Draw) -> tuple[Tensor, Tensor]:
+def _spatial(configuration: Configuration, b: int, draw: _Draw) -> tuple[NDArray[np.bool_], Floats]:
     a = configuration.schedule.augmentation
-    limits = torch.tensor(rotation_limits(configuration)) * (math.pi / 180)
+    limits = np.radians(np.array(rotation_limits(configuration), dtype=np.float32))
     rotated = draw.chance((b, 1), a.rotation_probability)
     angles = rotated * limits * draw.uniform((b, len(limits)), (-1, 1))
     scaled = draw.chance((b,), a.scale_probability)
-    scale = torch.where(scaled, draw.uniform((b,), a.scale), 1.0)
-    return rotated.squeeze(1) | scaled, affine_matrices(configuration, angles, scale)
+    scale = np.where(scaled, draw.uniform((b,), a.scale), np.float32(1))
+    return rotated[:, 0] | scaled, affine_matrices(configuration, angles, scale)
 
 
 def _cascade(a: Augmentation, b: int, classes: int, draw: _Draw) -> CascadeParameters:
@@ -185,12 +197,12 @@ def _cascade(a: Augmentation, b: int, classes: int, draw: _Draw) -> CascadeParam
     operation = torch.randint(4, shape, generator=draw.generator)
     return CascadeParameters(
         order=1 + torch.rand(shape, generator=draw.generator).argsort(1),
-        operation=torch.where(applied, operation, -1),
+        operation=torch.where(torch.from_numpy(applied), operation, -1),
         radius=torch.randint(low, high + 1, shape, generator=draw.generator),
-        removal=torch.where(removed, draw.uniform(shape, (0, 1)), -1.0),
+        removal=torch.from_numpy(np.where(removed, draw.uniform(shape, (0, 1)), np.float32(-1))),
         removal_size=a.cascade_removal_size,
     )
 
 
-def _listed(axes: tuple[int, ...], dimensions: int) -> Tensor:
-    return torch.tensor([axis in axes for axis in range(dimensions)])
+def _listed(configuration: Configuration, dimensions: int) -> NDArray[np.bool_]:
+    return np.array([axis in configuration.mirror_axes for axis in range(dimensions)])

@@ -66,7 +66,7 @@ def _move(parameters: Parameters, sample: int, sources: Sequence[Tensor], target
     matrix = parameters.matrix[sample] * (1 - 2 * parameters.mirror[sample].float())
     where = positions(matrix.tolist(), parameters.patch, image.shape[1:], image.device)
     for source, target, padding in zip(image, targets[0], parameters.padding, strict=True):
-        target.copy_(sample_image(source, padding, where).view_as(target))
+        sample_image(source, padding, where, target.view(-1))
     for classes, target in zip(maps, targets[1:], strict=True):
         target.copy_(sample_classes(classes, where).view_as(target))
 

@@ -21,12 +21,14 @@ def save_array(path: Path, array: NDArray[Any], chunks: Sequence[int] | None = N
     Args:
         path: Where to, ending in ``.b2nd``.
         array: Any shape.
-        chunks: Shape of the pieces that are read together; None lets blosc2 choose.
+        chunks: Shape of the pieces that are compressed together; None lets blosc2 choose.
 
     Raises:
         StorageError: The disk refuses.
     """
     fitted = None if chunks is None else tuple(min(c, n) for c, n in zip(chunks, array.shape, strict=True))
+    # Of a chunk that is read in part only the blocks concerned are decompressed.
+    blocks = None if fitted is None else tuple(-(-c // 2) for c in fitted[:-1]) + fitted[-1:]
     parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
     with atomic_path(path) as temporary:
         try:
@@ -35,6 +37,7 @@ def save_array(path: Path, array: NDArray[Any], chunks: Sequence[int] | None = N
                 urlpath=str(temporary),
                 mode="w",
                 chunks=fitted,
+                blocks=blocks,
                 cparams=parameters,
             )
         except RuntimeError as error:

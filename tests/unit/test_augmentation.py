@@ -54,9 +54,9 @@ def unchanged(config, batch_size=1):
 
 def moved_by(config, degrees, scale=1.0):
     """Parameters of one sample that turns by given angles and is scaled."""
-    angles = torch.tensor([degrees]).float().deg2rad()
-    matrix = affine_matrices(config, angles, torch.tensor([scale]))
-    return replace(unchanged(config), moved=torch.tensor([True]), matrix=matrix)
+    angles = np.radians(np.array([degrees], dtype=np.float32))
+    matrix = affine_matrices(config, angles, np.array([scale], dtype=np.float32))
+    return replace(unchanged(config), moved=torch.tensor([True]), matrix=torch.from_numpy(matrix))
 
 
 def sampling_grid(matrix, patch, size):
