@@ -66,7 +66,7 @@ def examine(folder: Path | None = None) -> tuple[Finding, ...]:
     if any(finding.verdict == "problem" for finding in installation):
         return installation
 
-    from autospine.hardware import host_memory
+    from autospine.host_memory import host_memory
     from autospine.io.parallel import cores
 
     return (

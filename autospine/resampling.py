@@ -18,9 +18,9 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from autospine.core.geometry import Box
 from autospine.core.trace import Trace
@@ -35,13 +35,9 @@ _NEGLIGIBLE: Final = 1e-8
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch calculate on one thread, so that results do not depend on the number of cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Let numpy multiply on one thread, so that results do not depend on the number of cores."""
+    with threadpool_limits(1, user_api="blas"):
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def separate_axis(spacing: Sequence[float], target: Sequence[float], ratio: float | None) -> int | None:
@@ -136,7 +132,7 @@ def resize_matrix(n_in: int, n_out: int, order: int = 1) -> FloatMatrix:
     return matrix
 
 
-def apply_matrix(matrix: FloatMatrix, array: torch.Tensor, axis: int) -> torch.Tensor:
+def apply_matrix(matrix: FloatMatrix, array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Multiply one axis of an array by a matrix whose rows have few neighbouring entries that matter.
 
     Args:
@@ -150,17 +146,16 @@ def apply_matrix(matrix: FloatMatrix, array: torch.Tensor, axis: int) -> torch.T
     shape = array.shape
     before, after = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
     source = array.reshape(before, shape[axis], after)
-    result = torch.empty((before, len(matrix), after), dtype=torch.float32)
+    result = np.empty((before, len(matrix), after), dtype=np.float32)
     for first in range(0, len(matrix), _BLOCK_ROWS):
         rows = matrix[first : first + _BLOCK_ROWS]
         used = np.flatnonzero((np.abs(rows) > _NEGLIGIBLE).any(axis=0))
         lo, hi = int(used[0]), int(used[-1]) + 1
-        weights = torch.tensor(rows[:, lo:hi])
-        into = result[:, first : first + len(rows)]
+        weights, into = rows[:, lo:hi], result[:, first : first + len(rows)]
         if after == 1:
-            into[..., 0] = source[:, lo:hi, 0] @ weights.T
+            np.matmul(source[:, lo:hi, 0], weights.T, out=into[..., 0])
         else:
-            into[...] = weights @ source[:, lo:hi]
+            np.matmul(weights, source[:, lo:hi], out=into)
     return result.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
 
 
@@ -190,19 +185,18 @@ def resample_image(
 def _resample_channel(
     channel: NDArray[np.float32], shape: Sequence[int], order: int, separate: int | None
 ) -> NDArray[np.float32]:
-    current = torch.from_numpy(np.ascontiguousarray(channel))
+    current = channel
     # Splines overshoot at edges; without the clip a vertebra's rim would be denser than any bone.
-    lowest = current.amin(dim=[axis for axis in range(3) if axis != separate], keepdim=True)
-    highest = current.amax(dim=[axis for axis in range(3) if axis != separate], keepdim=True)
+    inside = tuple(axis for axis in range(3) if axis != separate)
+    lowest, highest = channel.min(axis=inside, keepdims=True), channel.max(axis=inside, keepdims=True)
     for axis in _coarsest_first(channel.shape, shape, separate):
         current = apply_matrix(resize_matrix(channel.shape[axis], shape[axis], order), current, axis)
     if order > 1 and current.shape != channel.shape:
-        current = torch.clamp(current, lowest, highest, out=current)
+        np.clip(current, lowest, highest, out=current)
     if separate is not None and shape[separate] != channel.shape[separate]:
         nearest = resize_matrix(channel.shape[separate], shape[separate], 0).argmax(axis=1)
-        current = current.index_select(separate, torch.from_numpy(nearest))
-    result: NDArray[np.float32] = current.numpy()
-    return result
+        current = current.take(nearest, axis=separate)
+    return current
 
 
 def resampling_values(trace: Trace) -> int:
@@ -278,10 +272,9 @@ def _contend(
 ) -> None:
     """Write ``label`` to ``winner`` where its interpolated weight is at least the ``best`` so far."""
     reached = _reached(matrices, box)
-    weight = torch.from_numpy((array[box.slices] == label).astype(np.float32))
+    mine = (array[box.slices] == label).astype(np.float32)
     for axis, matrix in enumerate(matrices):
-        weight = apply_matrix(matrix[reached.slices[axis], box.slices[axis]], weight, axis)
-    mine = weight.numpy()
+        mine = apply_matrix(matrix[reached.slices[axis], box.slices[axis]], mine, axis)
     beaten = (mine >= best[reached.slices]) & (mine > 0)
     best[reached.slices][beaten] = mine[beaten]
     winner[reached.slices][beaten] = label

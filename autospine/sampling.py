@@ -20,7 +20,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
 from autospine.core.errors import AutospineError, TrainingError
-from autospine.hardware import keep_freed_memory
+from autospine.host_memory import keep_freed_memory
 from autospine.io.parallel import end_with_parent
 from autospine.io.store import open_array
 from autospine.patch_reading import PatchRequest, Sample

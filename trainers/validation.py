@@ -13,7 +13,7 @@ from torch import nn
 
 from autospine.core.findings import Findings
 from autospine.core.run import FoldTask
-from autospine.hardware import host_memory
+from autospine.host_memory import host_memory
 from autospine.inference.clustering import export_joined
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction

@@ -25,7 +25,7 @@ from autospine.inference.groups import Groups, Witness, column_model, find_group
 from autospine.inference.merging import scan_matrices
 from autospine.inference.prediction import Prediction
 from autospine.postprocessing import apply
-from autospine.resampling import sample_labels
+from autospine.resampling import one_thread, sample_labels
 from autospine.vertebrae.centroids import body_centres
 from autospine.vertebrae.completeness import CUT_BELOW, visible_shares
 from autospine.vertebrae.sequence import NamedColumn, name_column
@@ -185,7 +185,8 @@ def _on_scan(numbers: NDArray[np.uint8], trace: Trace) -> NDArray[np.uint8]:
     """Numbers on the stored grid, with a rim, on the voxels of the oriented scan."""
     canonical = Orientation.permutation(trace.axes).invert(numbers)
     rim = ndimage.maximum_filter(canonical, 2 * _RIM + 1)
-    inner = sample_labels(np.where(canonical > 0, canonical, rim), scan_matrices(trace))
+    with one_thread():
+        inner = sample_labels(np.where(canonical > 0, canonical, rim), scan_matrices(trace))
     full = np.zeros(trace.orientation.apply_grid(trace.grid).shape, dtype=np.uint8)
     full[trace.box.slices] = inner
     return full

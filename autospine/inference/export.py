@@ -10,7 +10,8 @@ for background.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,6 @@ from autospine.core.errors import GeometryError, LabelError
 from autospine.core.geometry import Box
 from autospine.inference.merging import Index, Tiling, Votes
 from autospine.inference.prediction import Prediction
-from autospine.resampling import one_thread
 
 #: Edge of a block in voxels of the scan: its logits stay in the processor's cache.
 _EDGE: Final = 32
@@ -78,7 +78,7 @@ def export_combinations(
     shape = trace.orientation.apply_grid(trace.grid).shape
     results = [np.full(shape, classes[0], dtype=np.uint8) for _ in combinations]
     values = np.array(classes, dtype=np.uint8)
-    with one_thread():  # on blocks this small, more threads wait for each other longer than they work
+    with _one_thread():  # on blocks this small, more threads wait for each other longer than they work
         for index, block in tiling.blocks():
             cache: dict[str, torch.Tensor] = {}
             for election, result in zip(elections, results, strict=True):
@@ -151,3 +151,13 @@ def _require_fitting(members: Mapping[str, Prediction], classes: Sequence[int]) 
             raise GeometryError(f"The member {name} has predicted another scan.")
         if len(member.logits) != len(classes):
             raise LabelError(f"The member {name} has {len(member.logits)} channels, not {len(classes)}.")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

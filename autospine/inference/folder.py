@@ -12,7 +12,7 @@ import torch
 
 from autospine.core.anchor import NO_ANCHORS, Anchors
 from autospine.core.errors import AutospineError, StorageError
-from autospine.hardware import host_memory
+from autospine.host_memory import host_memory
 from autospine.inference.memory import USUAL_SHARE
 from autospine.inference.predictor import Predictor
 from autospine.io.checks import check_image

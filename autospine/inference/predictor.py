@@ -21,7 +21,7 @@ from autospine.core.plan import Configuration, Plan
 from autospine.core.run import RunFolder, preprocessing_source
 from autospine.core.trace import Trace
 from autospine.core.volume import Volume
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.inference.clustering import decode_clusters
 from autospine.inference.decoding import (
     Decoded,

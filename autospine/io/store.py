@@ -29,7 +29,9 @@ def save_array(path: Path, array: NDArray[Any], chunks: Sequence[int] | None = N
     fitted = None if chunks is None else tuple(min(c, n) for c, n in zip(chunks, array.shape, strict=True))
     # Of a chunk that is read in part only the blocks concerned are decompressed.
     blocks = None if fitted is None else tuple(-(-c // 2) for c in fitted[:-1]) + fitted[-1:]
-    parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
+    # Sorting the bytes of values by their significance is in vain, and slow, where each has one byte.
+    order = blosc2.Filter.SHUFFLE if array.itemsize > 1 else blosc2.Filter.NOFILTER
+    parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "filters": [order], "nthreads": 1}
     with atomic_path(path) as temporary:
         try:
             blosc2.asarray(

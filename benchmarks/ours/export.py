@@ -12,7 +12,7 @@ import torch
 
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.inference.export import export_labels
 from autospine.inference.prediction import Prediction
 from autospine.io import documents

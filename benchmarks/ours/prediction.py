@@ -12,7 +12,7 @@ import torch
 
 from autospine.core.plan import Configuration
 from autospine.core.run import RunFolder
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.inference.folder import Work, predict_folder
 from autospine.inference.predictor import Predictor
 from autospine.io.images import read_labels

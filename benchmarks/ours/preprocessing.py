@@ -8,18 +8,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from autospine.core.plan import Plan
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.io import documents
 from autospine.io.raw_dataset import load_dataset
 from autospine.preprocessing import preprocess_dataset
 
 
-def main(inputs: Path, output: Path, threads: int) -> None:
-    """Time the work and write what comes out."""
-    torch.set_num_threads(threads)
+def main(inputs: Path, output: Path) -> None:
+    """Time the work and write what comes out; the threads of its libraries are set from outside."""
     plan = documents.load(inputs / "plan.json", Plan)
     image = Path(json.loads((inputs / "case.json").read_text(encoding="utf-8"))["image"])
     dataset = load_dataset(image.parents[1])
@@ -36,4 +33,4 @@ def main(inputs: Path, output: Path, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

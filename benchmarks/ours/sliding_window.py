@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autospine.core.plan import Configuration, Plan
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.inference.sliding_window import predict_outputs, windows
 from autospine.io import documents
 from autospine.networks import build

@@ -14,7 +14,7 @@ import torch
 
 from autospine.core.plan import Plan
 from autospine.core.run import FoldTask
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.io import documents
 from autospine.trainers import default
 from autospine.trainers.patches import Example

@@ -9,7 +9,7 @@ from autospine.core.errors import ResourceError, UsageError
 from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation
 from autospine.core.trace import Trace
-from autospine.hardware import resident_memory
+from autospine.host_memory import resident_memory
 from autospine.inference.memory import ScanMemory, plan_memory
 from autospine.resampling import resampling_values
 

@@ -1,8 +1,9 @@
 import pytest
 
-from autospine import hardware
+from autospine import host_memory as host_memory_module
 from autospine.core.errors import UsageError
-from autospine.hardware import choose_device, host_memory, measure_budget
+from autospine.hardware import choose_device, measure_budget
+from autospine.host_memory import host_memory
 from autospine.io.parallel import cores
 from autospine.training import Sharing
 
@@ -34,7 +35,7 @@ def test_a_cpu_is_always_there():
 
 def test_a_containers_limit_counts_whichever_version_tells_it(tmp_path, monkeypatch):
     first, second = tmp_path / "memory.max", tmp_path / "limit_in_bytes"
-    monkeypatch.setattr(hardware, "_CGROUP_LIMITS", (first, second))
+    monkeypatch.setattr(host_memory_module, "_CGROUP_LIMITS", (first, second))
     whole = host_memory()
     first.write_text("max\n")
     second.write_text("123456789\n")
