@@ -1,11 +1,12 @@
 """What the prediction of large scans takes in memory, beside what is announced before it starts.
 
-    python -m benchmarks.memory WORK [--sizes 256x256x300 512x512x1800] [--memory 8GB]
+    python -m benchmarks.memory WORK [--sizes 512x512x1800] [--memory 8GB] [--networks bright iterative]
 
-Scans are elliptic bodies with a column of bright blocks. Two models with the channels of a real one predict
-them: the planned U-Net with random weights, and one that takes everything bright for vertebrae, which is the
-most that naming can get to do. Memory is the process's own: pages of files, which the system may drop at any
-time, are counted apart. Writes ``benchmarks/results/memory.json`` and ``memory.md``.
+Scans are elliptic bodies with a column of bright blocks. Models with the channels of real ones predict them:
+one that takes everything bright for vertebrae, and planned networks with random weights, which find vertebrae
+everywhere and so give naming the most to do: a U-Net, an ensemble, a cascade and published systems. Memory is
+the process's own: pages of files, which the system may drop at any time, are counted apart. Writes
+``benchmarks/results/memory.json`` and ``memory.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from autospine import pipeline
 from autospine.core.geometry import Grid
-from autospine.core.plan import Budget, NetworkSpec
+from autospine.core.plan import Budget, Configuration, NetworkSpec, Plan
 from autospine.core.run import RunFolder
 from autospine.io import documents
 from autospine.io.images import write_image
@@ -40,7 +41,19 @@ from benchmarks.machine import machine
 from benchmarks.reports import described, markdown_table, write_report
 
 SPACING = 0.8
-CONFIGURATION = "3d_fullres"
+#: 4 mm become 1 mm.
+FINER = 4.0
+#: The configurations that each model predicts with; those before them come along.
+MODELS = {
+    "planned": ("3d_fullres",),
+    "bright": ("3d_fullres",),
+    "2d": ("2d",),
+    "ensemble": ("2d", "3d_fullres"),
+    "cascade": ("3d_lowres", "3d_cascade_fullres"),
+    "locate_then_segment": ("locate_then_segment",),
+    "iterative": ("iterative",),
+    "segnet": ("segnet",),
+}
 _FIELDS = ("RssAnon", "RssShmem", "RssFile")
 
 
@@ -112,29 +125,40 @@ def make_scan(path: Path, shape: Sequence[int]) -> Path:
 def make_model(work: Path, name: str) -> Path:
     """A run folder with a plan for 27 classes at 1 mm, and weights that were never trained."""
     folder = RunFolder(work / name)
-    if folder.weights(CONFIGURATION, 0).is_file():
+    if folder.plan.is_file():
         return folder.root
     phantoms, dataset = work / "phantoms", work / "dataset"
-    command("phantom", "-o", str(phantoms), "-n", "6", "--view", "thoracolumbar", "--quiet")
-    command("convert-verse", str(phantoms), "-o", str(dataset), "--quiet")
+    if not dataset.is_dir():
+        command("phantom", "-o", str(phantoms), "-n", "6", "--view", "thoracolumbar", "--quiet")
+        command("convert-verse", str(phantoms), "-o", str(dataset), "--quiet")
     run = pipeline.Run.open(folder.root, Reporter(quiet=True), dataset, workers=1)
-    plan = plan_for(pipeline.make_fingerprint(run), PlanOptions("spine", Budget("cpu", cores=2)))
-    configuration = replace(plan.configuration(CONFIGURATION), spacing=(1.0, 1.0, 1.0))
+    options = PlanOptions("spine", Budget("cpu", cores=2), configurations=MODELS[name])
+    plan = plan_for(pipeline.make_fingerprint(run), options)
     if name == "bright":
+        (configuration,) = plan.configurations
         network = replace(configuration.network, name=f"{Path(__file__).resolve()}:bright_bone")
-        configuration = replace(configuration, network=network)
-    plan = replace(plan, configurations=(configuration,))
+        plan = replace(plan, configurations=(replace(configuration, network=network),))
+    plan = replace(plan, configurations=tuple(map(finer, plan.configurations)))
     documents.save(folder.plan, plan)
     torch.manual_seed(0)
-    inputs, outputs = plan.input_channels(configuration), plan.output_channels(configuration)
-    network = build(configuration.network, inputs, outputs)
-    save_tensors(folder.weights(CONFIGURATION, 0), network.state_dict(), {})
+    for configuration in plan.configurations:
+        inputs, outputs = plan.input_channels(configuration), plan.output_channels(configuration)
+        network = build(configuration.network, inputs, outputs)
+        save_tensors(folder.weights(configuration.name, 0), network.state_dict(), {})
     return folder.root
+
+
+def finer(configuration: Configuration) -> Configuration:
+    """What the planner makes for a few cores, at the resolution that it would choose for a GPU."""
+    spacing = tuple(None if s is None else s / FINER for s in configuration.spacing)
+    return replace(configuration, spacing=spacing)
 
 
 def measure(model: Path, scan: Path, output: Path, ceiling: str) -> Measured:
     """Predict a scan in a process of its own and watch its memory."""
-    options = ["-m", str(model), "-i", str(scan), "-o", str(output), "--configurations", CONFIGURATION]
+    used = documents.load(RunFolder(model).plan, Plan).configurations
+    last = [c.name for c in used if c.name not in {other.previous_stage for other in used}]
+    options = ["-m", str(model), "-i", str(scan), "-o", str(output), "--configurations", *last]
     flags = ["--device", "cpu", "--memory", ceiling, "--no-mirror", "--force", "--json", "--quiet"]
     arguments = [sys.executable, "-m", "autospine", "predict", *options, *flags]
     started = time.monotonic()
@@ -194,12 +218,12 @@ def _cells(row: Measured) -> list[str]:
 
 
 def main() -> None:
-    """Predict every size with both models."""
+    """Predict every size with every model."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--sizes", nargs="+", default=["256x256x300", "512x512x400", "512x512x1800"])
     parser.add_argument("--memory", nargs="+", default=["8GB"])
-    parser.add_argument("--networks", nargs="+", default=["planned", "bright"])
+    parser.add_argument("--networks", nargs="+", default=list(MODELS), choices=list(MODELS))
     options = parser.parse_args()
     rows = []
     for size in options.sizes:

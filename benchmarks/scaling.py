@@ -1,9 +1,9 @@
 """How much faster several cases are done side by side than one after the other.
 
-    python -m benchmarks.scaling WORK [--processes 1 2] [--cases 4]
+    python -m benchmarks.scaling WORK [--processes 1 2] [--cases 6]
 
-The same cases, thoracolumbar phantoms at 0.8 mm, are preprocessed and predicted by a growing number of
-processes, which share the cores. Writes ``benchmarks/results/scaling.json`` and ``scaling.md``.
+The same cases, thoracolumbar phantoms at 0.8 mm, are preprocessed and predicted at 1 mm by a growing number
+of processes, which share the cores. Writes ``benchmarks/results/scaling.json`` and ``scaling.md``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from autospine.core.plan import Plan
+from autospine.io import documents
 from benchmarks.commands import command
 from benchmarks.inputs import thoracolumbar
 from benchmarks.machine import machine, usable_cores
-from benchmarks.memory import CONFIGURATION, make_model
+from benchmarks.memory import finer, make_model
 from benchmarks.reports import described, markdown_table, write_report
 
 
@@ -63,6 +65,9 @@ def preprocess(work: Path, data: Path) -> Callable[[int], None]:
     if not (run / "plan.json").is_file():
         command("fingerprint", str(data), "-o", str(run), "--quiet")
         command("plan", str(run), "--quiet")
+        plan = documents.load(run / "plan.json", Plan)
+        configurations = tuple(map(finer, plan.configurations))
+        documents.save(run / "plan.json", replace(plan, configurations=configurations))
 
     def work_through(processes: int) -> None:
         shutil.rmtree(run / "preprocessed", ignore_errors=True)
@@ -77,7 +82,7 @@ def predict(work: Path, data: Path) -> Callable[[int], None]:
 
     def work_through(processes: int) -> None:
         options = ["-m", str(model), "-i", str(data / "imagesTr"), "-o", str(work / "scaling_masks")]
-        flags = ["--configurations", CONFIGURATION, "--device", "cpu", "--no-mirror", "--force"]
+        flags = ["--configurations", "3d_fullres", "--device", "cpu", "--no-mirror", "--force"]
         command("predict", *options, *flags, "--workers", str(processes), "--quiet")
 
     return work_through
@@ -101,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--cases", type=int, default=6)
     options = parser.parse_args()
     data = make_cases(options.work, options.cases)
     points = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ _HEAT_WEIGHT: Final = 2.0
 #: No voxel of a vertebra lies farther than this from its body's centre along any axis, mm.
 _FARTHEST: Final = 150.0
 _TINY: Final = 1e-12
+#: Float32 copies of a part of the grid that are alive while its votes are made.
+_VOTE_ARRAYS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -44,25 +47,24 @@ class Voters:
     heat: Votes
 
     @classmethod
-    def of(cls, prediction: Prediction) -> Voters:
+    def of(cls, prediction: Prediction, most: int) -> Voters:
         """Let the voxels of a prediction vote.
 
         Args:
             prediction: With centre channels, and with all vertebrae as its last class.
+            most: No more voxels than this vote, and no more add their heat: the surest.
         """
         assert prediction.centres is not None
-        trace = prediction.trace
+        trace, heat = prediction.trace, prediction.centres[0]
         volume = trace.stored_grid.voxel_volume
-        where, foreground = _likely(prediction.logits)
-        vectors = _canonical(prediction.centres[1:, where].T.astype(np.float64), trace)
-        sane: NDArray[np.bool_] = np.asarray((np.abs(vectors) <= _FARTHEST).all(axis=1))
-        votes = places(trace, where) + np.where(sane[:, None], vectors, 0.0)
-        hot = prediction.centres[0] > _LEAST_LOGIT
+        where, foreground = _likely(prediction.logits, most)
+        votes, sane = _votes(prediction.centres[1:], where, trace)
+        hot, warmth = _surest(lambda part: heat[part], heat.shape, most, 1)
         return cls(
             trace,
             where,
             Votes(votes, _probability(foreground) * sane * volume),
-            Votes(places(trace, hot), _probability(prediction.centres[0][hot]) * (volume * _HEAT_WEIGHT)),
+            Votes(places(trace, hot), _probability(warmth) * (volume * _HEAT_WEIGHT)),
         )
 
     def groups(self, centres: FloatArray) -> NDArray[np.uint8]:
@@ -72,14 +74,30 @@ class Voters:
         return result
 
 
-def places(trace: Trace, where: NDArray[np.bool_]) -> FloatArray:
-    """Where stored voxels lie, (n, 3): mm along z, y, x of the oriented scan from its first voxel."""
+def places(trace: Trace, where: NDArray[np.bool_], first: int = 0) -> FloatArray:
+    """Where stored voxels lie, (n, 3): mm along z, y, x of the oriented scan from its first voxel.
+
+    Args:
+        trace: Of the stored grid.
+        where: Which voxels are meant; some of the grid's slices along its first axis.
+        first: The first of these.
+    """
     spacing = trace.orientation.apply_grid(trace.grid).spacing
     result = np.empty((int(np.count_nonzero(where)), 3))
     for stored, index in enumerate(np.nonzero(where)):
         axis = trace.axes[stored]
-        result[:, axis] = (trace.canonical_positions(axis) * spacing[axis])[index]
+        along = trace.canonical_positions(axis) * spacing[axis]
+        result[:, axis] = along[first:][index] if stored == 0 else along[index]
     return result
+
+
+def likeliest(prediction: Prediction, channels: Sequence[int], where: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Which of some channels is the largest, as an index into them, in the voxels of ``where``."""
+    found = [
+        prediction.logits[:, part][:, where[part]][list(channels)].argmax(axis=0)
+        for part in slabs(where.shape, len(prediction.logits))
+    ]
+    return np.concatenate(found)
 
 
 def pooled_names(
@@ -159,16 +177,70 @@ def _canonical(vectors: FloatArray, trace: Trace) -> FloatArray:
     return result
 
 
-def _likely(logits: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which voxels may belong to the last class, (z, y, x), and its log-odds in those, in array order."""
-    where = np.empty(logits.shape[1:], dtype=bool)
-    found = []
-    for part in slabs(where.shape, 3 * len(logits)):
+def _votes(
+    vectors: NDArray[Any], where: NDArray[np.bool_], trace: Trace
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Where voxels point to (n, 3), themselves if that is too far, and which point to somewhere near."""
+    count, filled = int(np.count_nonzero(where)), 0
+    votes, sane = np.empty((count, 3)), np.empty(count, dtype=bool)
+    for part in slabs(where.shape, _VOTE_ARRAYS):
+        inside = where[part]
+        pointing = _canonical(vectors[:, part][:, inside].T.astype(np.float64), trace)
+        rows = slice(filled, filled + len(pointing))
+        sane[rows] = (np.abs(pointing) <= _FARTHEST).all(axis=1)
+        votes[rows] = places(trace, inside, part.start) + np.where(sane[rows, None], pointing, 0.0)
+        filled = rows.stop
+    return votes, sane
+
+
+def _likely(logits: NDArray[Any], most: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Which voxels may belong to the last class, and its log-odds there; as `_surest`."""
+
+    def odds(part: slice) -> NDArray[np.float32]:
         *others, last = logits[:, part]
-        odds = last - log_of_summed_odds(others)
-        where[part] = odds > _LEAST_LOGIT
-        found.append(odds[where[part]])
-    return where, np.concatenate(found)
+        return np.asarray(last - log_of_summed_odds(others))
+
+    return _surest(odds, logits.shape[1:], most, 3 * len(logits))
+
+
+def _surest(
+    log_odds: Callable[[slice], NDArray[np.floating]], shape: Sequence[int], most: int, arrays: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """The voxels that are likely enough, but no more than ``most``.
+
+    Args:
+        log_odds: Gives a part's, along the first axis.
+        shape: Of the whole.
+        most: If there are more, only those with the highest remain.
+        arrays: Float32 copies of a part that are alive while its log-odds are made.
+
+    Returns:
+        Which they are, bool of ``shape``, and their log-odds in array order.
+    """
+    index, odds = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.float32)]
+    least, slice_size = _LEAST_LOGIT, math.prod(shape[1:])
+    for part in slabs(shape, arrays):
+        values = log_odds(part).ravel()
+        chosen = np.flatnonzero(values > least)
+        index.append(chosen + part.start * slice_size)
+        odds.append(values[chosen].astype(np.float32))
+        if sum(map(len, odds)) > 2 * most:
+            index, odds, least = _highest(index, odds, most)
+    index, odds, _ = _highest(index, odds, most)
+    where = np.zeros(shape, dtype=bool)
+    where.ravel()[index[0]] = True
+    return where, odds[0]
+
+
+def _highest(
+    index: list[NDArray[np.intp]], odds: list[NDArray[np.float32]], most: int
+) -> tuple[list[NDArray[np.intp]], list[NDArray[np.float32]], float]:
+    """The ``most`` highest odds in their order, where they are, and the least of them."""
+    places, values = np.concatenate(index), np.concatenate(odds)
+    if len(values) <= most:
+        return [places], [values], _LEAST_LOGIT
+    kept = np.sort(np.argpartition(values, -most)[-most:])
+    return [places[kept]], [values[kept]], float(values[kept].min())
 
 
 def _probability(logits: NDArray[np.floating]) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +15,9 @@ from autospine.core.errors import UsageError
 from autospine.core.geometry import FloatArray
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
-from autospine.inference.evidence import Voters, places, pooled_names
+from autospine.inference.evidence import Voters, likeliest, places, pooled_names
 from autospine.inference.prediction import Prediction
-from autospine.vertebrae.instances import Votes, find_centres
+from autospine.vertebrae.instances import find_centres
 from autospine.vertebrae.sequence import ColumnEvidence
 from autospine.vertebrae.splitting import split_fused, too_large
 from autospine.vertebrae.volumes import voxel_counts
@@ -24,6 +25,10 @@ from autospine.vertebrae.volumes import voxel_counts
 #: Of the expected volume, what makes a group surely a vertebra; and the certainty never left.
 _ENOUGH: Final = 0.25
 _DOUBT: Final = 0.02
+#: Whole columns that the voxels may fill which are asked about vertebrae.
+_COLUMNS: Final = 2.0
+#: mm³ of a vertebra where the data set has shown none as a whole.
+_USUAL_VOLUME: Final = 35_000.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,10 @@ class Witness:
         """
         column_model(plan)
         joined = prediction.with_one_channel_for(list(vertebra_channels(plan).values()))
-        return cls(prediction, joined, None if prediction.centres is None else Voters.of(joined))
+        voters = (
+            None if prediction.centres is None else Voters.of(joined, most_voters(prediction.trace, plan))
+        )
+        return cls(prediction, joined, voters)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def find_groups(witnesses: Sequence[Witness], weights: Sequence[float], plan: Pl
         )
     guide = min((v for v, _ in voting), key=lambda v: v.trace.stored_grid.voxel_volume)
     votes = [part.weighted(weight) for v, weight in voting for part in (v.votes, v.heat)]
-    centres = find_centres(Votes.pooled(votes))
+    centres = find_centres(*votes)
     present = np.unique(guide.groups(centres))
     centres = centres[present[present > 0].astype(int) - 1]  # one that no voxel votes for is none
     numbers = guide.groups(centres)
@@ -109,6 +117,18 @@ def find_groups(witnesses: Sequence[Witness], weights: Sequence[float], plan: Pl
     presence = _presence(volumes, names, column)
     evidence = ColumnEvidence(names, _world(centres, guide.trace), presence)
     return Groups(guide, centres, numbers, sizes, evidence)
+
+
+def most_voters(trace: Trace, plan: Plan) -> int:
+    """How many voxels of a stored grid may be vertebrae at all: those of two whole columns.
+
+    A network that has learnt nothing takes everything for vertebrae; what is kept of that is bounded.
+    """
+    column = column_model(plan)
+    volume = _USUAL_VOLUME * len(column.levels)
+    if column.volumes:
+        volume = len(column.levels) * float(np.mean(list(column.volumes.values())))
+    return int(min(_COLUMNS * volume / trace.stored_grid.voxel_volume, math.prod(trace.shape)))
 
 
 def column_model(plan: Plan) -> ColumnModel:
@@ -137,7 +157,7 @@ def _apart(
     sizes: FloatArray,
 ) -> tuple[FloatArray, NDArray[np.uint8]]:
     """Centres and voxels' group numbers (from 1, 0 for none) after fused vertebrae were split."""
-    names = prediction.logits[:, guide.where][list(channels)].argmax(axis=0)
+    names = likeliest(prediction, channels, guide.where)
     mine = numbers[guide.where].astype(np.intp) - 1
     centres, mine = split_fused(places(guide.trace, guide.where), mine, names, centres, sizes)
     result = np.zeros_like(numbers)

@@ -15,6 +15,7 @@ from typing import Final
 from autospine.core.errors import ResourceError
 from autospine.core.plan import Configuration, Plan
 from autospine.core.trace import Trace
+from autospine.inference.groups import most_voters
 from autospine.inference.sliding_window import row_depth
 from autospine.io.scratch import IN_MEMORY, Scratch
 from autospine.resampling import resampling_values
@@ -31,7 +32,9 @@ _MAPS_AT_ONCE: Final = 5
 _MASK_BYTES: Final = 6
 #: Bytes per voxel at model resolution while vertebrae are found and named.
 _NAMING_BYTES: Final = 6
-#: Blocks, votes, worker buffers and what else does not grow with the scan.
+#: Bytes per voxel that votes for a vertebra's centre: two places and weights, and what they are made of.
+_VOTER_BYTES: Final = 120
+#: Blocks, worker buffers and what else does not grow with the scan.
 _SMALL_CHANGE: Final = 200 * 2**20
 
 
@@ -66,6 +69,7 @@ class ScanMemory:
         stages: Configurations in the order in which they predict.
         traces: Of each of them, by name.
         plan: Theirs.
+        joined: Whether vertebrae are told apart as one class first, not voxel by voxel.
     """
 
     base: int
@@ -74,6 +78,7 @@ class ScanMemory:
     stages: Sequence[Configuration]
     traces: Mapping[str, Trace]
     plan: Plan
+    joined: bool = True
 
     def steps(self, *, on_disk: bool) -> dict[str, int]:
         """Bytes of each step, with everything that is alive then."""
@@ -90,15 +95,17 @@ class ScanMemory:
             _SINGLE * math.prod(self.traces[s.name].shape) * self.plan.input_channels(s) for s in self.stages
         )
         rest = held - self.scan - images
-        joined = sum(self._joined(stage, on_disk=on_disk) for stage in self.stages)
+        joined = sum(self._joined(stage, on_disk=on_disk) for stage in self.stages if self.joined)
         steps["naming and mask"] = rest + joined + _MASK_BYTES * self.voxels + _SMALL_CHANGE
         return steps
 
     def _joined(self, stage: Configuration, *, on_disk: bool) -> int:
         """Bytes of a stage's outputs with all vertebrae as one class, and of what is found in them."""
-        voxels = math.prod(self.traces[stage.name].shape)
+        trace = self.traces[stage.name]
         others = len(self.plan.classes) - len(self.plan.vertebra_channels)
-        return voxels * (_NAMING_BYTES + (0 if on_disk else _SINGLE * (others + 1)))
+        voters = most_voters(trace, self.plan) if stage.centres and self.plan.column else 0
+        each = _NAMING_BYTES + (0 if on_disk else _SINGLE * (others + 1))
+        return math.prod(trace.shape) * each + _VOTER_BYTES * voters
 
 
 def plan_memory(scan: ScanMemory, ceiling: int, folder: Path) -> MemoryPlan:

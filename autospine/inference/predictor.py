@@ -206,6 +206,7 @@ class ScanWork:
             stages=configurations,
             traces={c.name: self._trace(c) for c in configurations},
             plan=plan,
+            joined=self.predictor.ensemble.decoding != "argmax",
         )
         return plan_memory(needs, ceiling, folder)
 

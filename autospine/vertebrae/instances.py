@@ -7,7 +7,7 @@ fuse. Places are mm along the axes z, y, x of the oriented scan, counted from it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,8 @@ _RADIUS: Final = 8.0
 #: No more peaks than this are looked at: a column has 26 levels at most, and what is more is noise.
 _MOST: Final = 100
 _TINY: Final = 1e-12
+#: Votes that are worked on together.
+_AT_ONCE: Final = 2**18
 #: Votes farther than this, in mm, from every centre belong to none.
 REACH: Final = 20.0
 
@@ -53,19 +55,18 @@ class Votes:
         """The same votes, each counting ``weight`` times as much."""
         return Votes(self.places, self.weights * weight)
 
-    @classmethod
-    def pooled(cls, votes: Sequence[Votes]) -> Votes:
-        """All votes as one."""
-        places = [v.places for v in votes] or [np.empty((0, 3))]
-        weights = [v.weights for v in votes] or [np.empty(0)]
-        return cls(np.concatenate(places), np.concatenate(weights))
+    def parts(self) -> Iterator[Votes]:
+        """The same votes, few at a time, so that what is computed of them stays small."""
+        for start in range(0, len(self.places), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            yield Votes(self.places[part], self.weights[part])
 
 
-def find_centres(votes: Votes) -> FloatArray:
+def find_centres(*votes: Votes) -> FloatArray:
     """Where votes meet, from head to foot.
 
     Args:
-        votes: Of all voxels that may belong to a vertebra.
+        votes: Of all voxels that may belong to a vertebra, in any number of pieces.
 
     Returns:
         Shape (k, 3), mm.
@@ -97,21 +98,28 @@ def nearest_centre(places: FloatArray, centres: FloatArray) -> NDArray[np.intp]:
     """
     if len(centres) == 0:
         return np.full(len(places), -1)
-    _, index = KDTree(centres).query(places, distance_upper_bound=REACH)
-    return np.where(index == len(centres), -1, index)
+    tree, result = KDTree(centres), np.empty(len(places), dtype=np.intp)
+    for start in range(0, len(places), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        _, index = tree.query(places[part], distance_upper_bound=REACH)
+        result[part] = np.where(index == len(centres), -1, index)
+    return result
 
 
-def _density(votes: Votes) -> tuple[FloatArray, FloatArray]:
+def _density(votes: Sequence[Votes]) -> tuple[FloatArray, FloatArray]:
     """Smoothed votes in mm³ per bin, and the place of the first bin's middle."""
-    if len(votes.places) == 0:
+    some = [v.places for v in votes if len(v.places)]
+    if not some:
         return np.empty((0, 0, 0)), np.zeros(3)
     margin = 3 * _SMOOTHING
-    origin = votes.places.min(axis=0) - margin
-    shape = np.ceil((votes.places.max(axis=0) + margin - origin) / _BIN).astype(int) + 1
-    bins = np.rint((votes.places - origin) / _BIN).astype(int)
-    flat = np.ravel_multi_index(tuple(bins.T), tuple(shape))
-    counts = np.bincount(flat, votes.weights, int(np.prod(shape))).reshape(shape)
-    return ndimage.gaussian_filter(counts, _SMOOTHING / _BIN, mode="constant"), origin
+    origin = np.min([p.min(axis=0) for p in some], axis=0) - margin
+    farthest = np.max([p.max(axis=0) for p in some], axis=0)
+    shape = np.ceil((farthest + margin - origin) / _BIN).astype(int) + 1
+    counts = np.zeros(int(np.prod(shape)))
+    for part in (part for v in votes for part in v.parts()):
+        bins = np.rint((part.places - origin) / _BIN).astype(int)
+        np.add.at(counts, np.ravel_multi_index(tuple(bins.T), tuple(shape)), part.weights)
+    return ndimage.gaussian_filter(counts.reshape(shape), _SMOOTHING / _BIN, mode="constant"), origin
 
 
 def _threshold() -> float:
@@ -134,15 +142,18 @@ def _without_echoes(places: FloatArray, heights: FloatArray) -> FloatArray:
     return places[kept]
 
 
-def _refined(centres: FloatArray, votes: Votes) -> FloatArray:
+def _refined(centres: FloatArray, votes: Sequence[Votes]) -> FloatArray:
     """The weighted mean of the votes nearest to each centre, twice over."""
     result = centres
     for _ in range(2):
-        _, index = KDTree(result).query(votes.places, distance_upper_bound=_RADIUS)
-        near = index < len(result)
-        weights = votes.weights[near]
-        total = np.bincount(index[near], weights, len(result))
-        sums = [np.bincount(index[near], weights * p, len(result)) for p in votes.places[near].T]
-        found = np.stack(sums, axis=1) / np.maximum(total, _TINY)[:, None]
+        tree, total, sums = KDTree(result), np.zeros(len(result)), np.zeros((len(result), 3))
+        for part in (part for v in votes for part in v.parts()):
+            _, index = tree.query(part.places, distance_upper_bound=_RADIUS)
+            near = index < len(result)
+            mine, weights = index[near], part.weights[near]
+            total += np.bincount(mine, weights, len(result))
+            for axis, along in enumerate(part.places[near].T):
+                sums[:, axis] += np.bincount(mine, weights * along, len(result))
+        found = sums / np.maximum(total, _TINY)[:, None]
         result = np.where(total[:, None] > 0, found, result)
     return result

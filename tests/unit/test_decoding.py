@@ -13,6 +13,7 @@ from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Plan
 from autospine.core.trace import Trace
 from autospine.inference.decoding import decode_argmax, decode_sequence, post_processed
+from autospine.inference.evidence import Voters
 from autospine.inference.prediction import Prediction
 from autospine.vertebrae.statistics import ObservedColumn, learn_column
 
@@ -235,3 +236,15 @@ def test_a_plan_without_vertebrae_is_refused_before_anything_is_computed():
             [1.0],
             Plan("toy", "spine", LabelSchema({0: "background", 1: "liver"}), (0, 1), ()),
         )
+
+
+def test_only_the_surest_voxels_vote_and_a_column_is_named_all_the_same():
+    where, trace = centres(5), trace_of(CANONICAL)
+    found = prediction(trace, where, LEVELS[2:7])
+    joined = found.with_one_channel_for(list(range(1, len(CLASSES))))
+    everybody, few = Voters.of(joined, 10**6), Voters.of(joined, 500)
+    assert int(few.where.sum()) == 500 < int(everybody.where.sum())
+    assert not (few.where & ~everybody.where).any()
+    assert len(few.heat.places) <= 500
+    everywhere = replace(found, logits=np.zeros_like(found.logits), centres=np.zeros_like(found.centres))
+    assert int(Voters.of(everywhere.with_one_channel_for([1, 2, 3]), 700).where.sum()) == 700

@@ -31,13 +31,12 @@ def test_a_few_stray_votes_are_no_vertebra():
 def test_an_echo_beside_a_vertebra_is_none():
     body = votes_around([[50.0, 50.0, 50.0]], count=2000)
     echo = votes_around([[50.0, 50.0, 66.0]], count=100, seed=1)
-    assert len(find_centres(Votes.pooled([body, echo]))) == 1
+    assert len(find_centres(body, echo)) == 1
     assert len(find_centres(echo)) == 1
 
 
 def test_nobody_votes():
-    nothing = Votes.pooled([])
-    assert find_centres(nothing).shape == (0, 3)
+    assert find_centres().shape == (0, 3)
     assert nearest_centre(np.zeros((4, 3)), np.empty((0, 3))).tolist() == [-1] * 4
 
 
@@ -51,4 +50,4 @@ def test_members_votes_are_pooled_before_anything_is_decided():
     weak = votes_around([[20.0, 20.0, 20.0]], count=18, mm3=20.0)
     other = votes_around([[20.0, 20.0, 20.0]], count=18, mm3=20.0, seed=1)
     assert len(find_centres(weak)) == 0
-    assert len(find_centres(Votes.pooled([weak, other]))) == 1
+    assert len(find_centres(weak, other)) == 1

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from autospine.cli.amounts import parse_bytes
+from autospine.core.column import ColumnModel
 from autospine.core.errors import ResourceError, UsageError
 from autospine.core.geometry import Box, Grid, Orientation
 from autospine.core.plan import Configuration, NetworkSpec, Normalisation
@@ -21,6 +22,7 @@ PLAN = SimpleNamespace(
     vertebra_channels=tuple(range(1, 27)),
     input_channels=lambda _: 1,
     output_channels=lambda _: 31,
+    column=None,
 )
 STAGE = Configuration(
     name="3d_fullres",
@@ -65,6 +67,25 @@ def test_the_scan_is_gone_when_the_mask_is_made():
     small, large = needs(), needs(scan=10 * 400 * 300 * 300)
     assert small.steps(on_disk=True)["naming and mask"] == large.steps(on_disk=True)["naming and mask"]
     assert small.steps(on_disk=True)["reading"] < large.steps(on_disk=True)["reading"]
+
+
+def test_voxels_that_vote_for_centres_count_and_are_bounded():
+    voting = replace(STAGE, centres=True)
+    column = ColumnModel(tuple(range(1, 27)), (), {20: 40_000.0, 21: 44_000.0})
+    plan = SimpleNamespace(**{**vars(PLAN), "column": column})
+    step = "naming and mask"
+    with_votes = needs(stages=(voting,), plan=plan).steps(on_disk=False)[step]
+    voters = 2 * 26 * 42_000 / 8  # two columns of such vertebrae, in voxels of 2 mm
+    assert with_votes - needs().steps(on_disk=False)[step] == pytest.approx(120 * voters)
+    tiny = trace((40, 40, 40), (20, 20, 20))
+    few = needs(stages=(voting,), traces={"3d_fullres": tiny}, plan=plan).steps(on_disk=False)[step]
+    none = needs(traces={"3d_fullres": tiny}).steps(on_disk=False)[step]
+    assert few - none == 120 * 20**3
+
+
+def test_voxels_named_by_themselves_need_no_joined_classes():
+    alone = needs(joined=False).steps(on_disk=False)["naming and mask"]
+    assert needs().steps(on_disk=False)["naming and mask"] - alone == (6 + 4 * 2) * VOXELS
 
 
 def test_what_fits_stays_in_memory(tmp_path):
