@@ -67,7 +67,9 @@ def _train(job: _Job) -> None:
 def _train_with_bar(task: FoldTask, threads: int | None, reporter: Reporter) -> None:
     _set_threads(threads)
     schedule, name = task.configuration.schedule, task.configuration.name
-    with reporter.bar(schedule.epochs * schedule.steps, f"{name} fold {task.fold}") as advance:
+    # By the clock nobody knows how many steps there will be.
+    steps = schedule.epochs * schedule.steps if task.deadline is None else 0
+    with reporter.bar(steps, f"{name} fold {task.fold}") as advance:
         find("trainers", task.configuration.trainer)(task, advance, reporter.say)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -12,17 +16,22 @@ from torch import Tensor, nn
 from autospine.core.errors import DocumentError
 from autospine.io.files import atomic_path, write_failure
 
+#: Under which key of the header the checksum stands.
+_CHECKSUM: Final = "sha256"
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """Write named tensors and a text header into one file, atomically.
+    """Write named tensors, a text header and the checksum of both into one file, atomically.
 
     Raises:
         StorageError: The disk refuses.
     """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = dict(header or {})
+    metadata[_CHECKSUM] = _checksum(contiguous, metadata)
     with atomic_path(path) as temporary:
         try:
-            save_file(contiguous, str(temporary), metadata=dict(header or {}))
+            save_file(contiguous, str(temporary), metadata=metadata)
         except SafetensorError as error:
             raise write_failure(path, str(error)) from error
 
@@ -35,13 +44,32 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise DocumentError(
-            f"These weights cannot be read ({error}).",
-            where=path,
-            remedy="Copy them again, or delete the file and run the training again.",
-        ) from error
+        raise _damaged(path, str(error)) from error
+    checksum = header.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(tensors, header):
+        raise _damaged(path, "they are not what was written")
+    return tensors, header
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    """Of names, types, shapes and values, and of the header."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: str) -> DocumentError:
+    return DocumentError(
+        f"These weights cannot be read ({reason}).",
+        where=path,
+        remedy="Copy them again, or delete the file and run the training again.",
+    )
 
 
 def set_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

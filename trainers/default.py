@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 from autospine import losses
 from autospine.core.errors import TrainingError, UsageError
@@ -20,60 +17,24 @@ from autospine.core.run import FoldTask
 from autospine.io.documents import content_hash
 from autospine.io.files import make_folder
 from autospine.networks import build
-from autospine.precision import autocast, choose_precision, tensor_cores
+from autospine.precision import choose_precision, tensor_cores
 from autospine.registry import find
 from autospine.weights import load_tensors, save_tensors, set_weights
 
-from .checkpoint import EpochRecord, TrainingState, load_checkpoint, require_task, save_checkpoint
+from .checkpoint import TrainingState, require_task
 from .compiling import StepNetwork
-from .dice import class_counts, pooled_dice
-from .optimisation import (
-    apply_gradients,
-    centre_weight,
-    learning_rate,
-    make_optimiser,
-    make_scaler,
-    set_learning_rate,
-)
-from .patches import Example, training_examples, unlabelled_patches, validation_examples
+from .epochs import DivergenceError, OnStep, run_epoch
+from .learner import Learner, Say
+from .optimisation import make_optimiser, make_scaler
+from .pace import pace_of
+from .patches import training_examples, unlabelled_patches, validation_examples
 from .prefetching import Prefetcher
 from .progress import epoch_line, write_log, write_plot
-from .unfreezing import thaw
 from .validation import predict_validation_cases
 
-OnStep = Callable[[str], None]
-Say = Callable[[str], None]
 _PLOT_EVERY_SECONDS = 60.0
-
-
-@dataclass
-class Learner:
-    """What changes during a training."""
-
-    task: FoldTask
-    device: torch.device
-    precision: torch.dtype
-    network: nn.Module
-    step_network: StepNetwork
-    optimiser: Optimizer
-    scaler: torch.amp.GradScaler
-    loss: losses.DeepSupervisionLoss
-    state: TrainingState
-    say: Say
-
-    @property
-    def schedule(self) -> Schedule:
-        """The configuration's schedule."""
-        return self.task.configuration.schedule
-
-    @property
-    def name(self) -> str:
-        """For logs: configuration and fold."""
-        return f"{self.task.configuration.name} fold {self.task.fold}"
-
-    def told(self, text: str) -> None:
-        """Say something about this training."""
-        self.say(f"{self.name} {text}")
+#: Setbacks in a row after which a lower learning rate will not help either.
+_MOST_SETBACKS = 5
 
 
 def train(task: FoldTask, on_step: OnStep | None = None, say: Say | None = None) -> nn.Module:
@@ -106,7 +67,6 @@ def train(task: FoldTask, on_step: OnStep | None = None, say: Say | None = None)
             set_weights(learner.network, tensors, weights)
         else:
             with tensor_cores(device), _enough_memory(task, device):
-                _pretrain(learner)
                 _run_epochs(learner, on_step or (lambda _: None))
             save_tensors(weights, learner.network.state_dict(), {"task": learner.state.task})
         learner.network.eval()
@@ -148,8 +108,8 @@ def prepare(task: FoldTask, say: Say = print) -> Learner:
 
 def _pretrain(learner: Learner) -> None:
     """What the schedule wants to come before the training; a checkpoint says that it has been done."""
-    settings, path = learner.schedule.pretraining, _checkpoint(learner.task)
-    if settings.method == "none" or path.is_file():
+    settings = learner.schedule.pretraining
+    if settings.method == "none":
         return
     patch = getattr(learner.network, "patch", None)
     if not isinstance(patch, int):
@@ -160,126 +120,86 @@ def _pretrain(learner: Learner) -> None:
     learner.told(f"pre-training by {settings.method}")
     with unlabelled_patches(learner.task, patch, learner.device) as patches:
         find("pretrainers", settings.method)(learner.network, patches, settings, learner.say)
-    save_checkpoint(path, learner.network, learner.optimiser, learner.state)
 
 
-def _resume(learner: Learner) -> None:
-    path = _checkpoint(learner.task)
-    if not path.is_file():
-        return
-    state = load_checkpoint(path, learner.network, learner.optimiser, learner.state.task)
+def _resume(learner: Learner) -> bool:
+    """Go on from the last checkpoint that is whole, if there is one; the beginning is one, too."""
+    task = learner.state.task
+    state = learner.checkpoints.load(learner.network, learner.optimiser, task, learner.told)
+    if state is None:
+        return False
+    learner.state = state
     if state.scaler:
         learner.scaler.load_state_dict(dict(state.scaler))
-    learner.state = state
+    return True
 
 
 def _run_epochs(learner: Learner, on_step: OnStep) -> None:
+    """To the end; an epoch in vain is done again with half the learning rate."""
+    if not learner.state.begun:
+        _pretrain(learner)
+        _keep(learner)
+    while not _over(learner):
+        try:
+            _run_until_divergence(learner, on_step)
+        except DivergenceError as divergence:
+            _set_back(learner, str(divergence))
+
+
+def _over(learner: Learner) -> bool:
+    """Whether nothing is left to train; the clock may strike before the last epoch, or after it."""
+    if learner.task.deadline is None:
+        return learner.state.next_epoch >= learner.schedule.epochs
+    return learner.state.progress >= 1
+
+
+def _run_until_divergence(learner: Learner, on_step: OnStep) -> None:
     schedule, output, device = learner.schedule, learner.task.output, learner.device
-    first = learner.state.next_epoch
-    plotted = 0.0
+    first, plotted = learner.state.next_epoch, 0.0
+    pace = pace_of(learner.task, learner.state.progress)
     with (
         training_examples(learner.task, first * schedule.steps, device) as made,
         validation_examples(learner.task, first * schedule.validation_steps, device) as held_out,
     ):
         training, validation = Prefetcher.on(device, made), Prefetcher.on(device, held_out)
-        for epoch in range(first, schedule.epochs):
-            record = _run_epoch(learner, epoch, training, validation, on_step)
+        while not _over(learner):
+            record = run_epoch(learner, pace, training, validation, on_step)
             history = (*learner.state.history, record)
-            learner.state = replace(learner.state, history=history, scaler=learner.scaler.state_dict())
-            save_checkpoint(_checkpoint(learner.task), learner.network, learner.optimiser, learner.state)
+            learner.state = replace(learner.state, history=history, setbacks=0)
+            _keep(learner)
             write_log(output / "log.jsonl", history)
-            learner.say(epoch_line(learner.name, record, history[first:], schedule.epochs))
-            if time.monotonic() - plotted > _PLOT_EVERY_SECONDS or epoch + 1 == schedule.epochs:
+            left = pace.seconds_left(history[first:])
+            learner.say(epoch_line(learner.name, record, pace.counted(record.epoch), left))
+            if time.monotonic() - plotted > _PLOT_EVERY_SECONDS or _over(learner):
                 write_plot(output / "progress.png", learner.name, history)
                 plotted = time.monotonic()
 
 
-def _run_epoch(
-    learner: Learner, epoch: int, training: Prefetcher, validation: Prefetcher, on_step: OnStep
-) -> EpochRecord:
-    schedule, started = learner.schedule, time.monotonic()
-    step_losses, applied, rate = [], [], 0.0
-    learner.network.train()
-    thaw(learner.network, epoch / schedule.epochs, schedule.unfreezing)
-    for step in range(schedule.steps):
-        done = epoch * schedule.steps + step
-        rate = learning_rate(schedule, done)
-        set_learning_rate(learner.optimiser, rate)
-        weighted = replace(learner.loss, extra_weight=centre_weight(schedule, done))
-        loss, finite = training_step(learner, next(training), weighted)
-        training.prepare()
-        step_losses.append(loss)
-        applied.append(finite)
-        on_step(f"epoch {epoch + 1}/{schedule.epochs}")
-    # Only here, once an epoch, does the host ask the GPU how its steps went.
-    skipped = schedule.steps - int(torch.stack(applied).sum())
-    if skipped == schedule.steps:
+def _keep(learner: Learner) -> None:
+    learner.state = replace(learner.state, begun=True, scaler=learner.scaler.state_dict())
+    learner.checkpoints.save(learner.network, learner.optimiser, learner.state)
+
+
+def _set_back(learner: Learner, reason: str) -> None:
+    """Restore the last good state, and learn from there at half the rate.
+
+    Raises:
+        TrainingError: That has been of no use several times.
+    """
+    epoch = learner.state.next_epoch + 1
+    factor, setbacks = learner.state.rate_factor / 2, learner.state.setbacks + 1
+    if setbacks > _MOST_SETBACKS or not _resume(learner):
         raise TrainingError(
-            f"The training diverged: in epoch {epoch + 1} no step had finite gradients.",
+            f"The training diverged: in epoch {epoch} {reason}, and lower learning rates did not help.",
             where=learner.task.output,
-            remedy="Lower --schedule.learning-rate or try --schedule.precision fp32, in another run folder.",
+            remedy="Try --schedule.precision fp32 or less --schedule.learning-rate, in another run folder.",
         )
-    validation_loss, dice = _validate(learner, validation)
-    last = learner.state.history[-1].smoothed_dice if learner.state.history else dice
-    return EpochRecord(
-        epoch=epoch,
-        learning_rate=rate,
-        training_loss=float(torch.stack(step_losses).nanmean()),
-        validation_loss=validation_loss,
-        dice=dice,
-        smoothed_dice=0.9 * last + 0.1 * dice,
-        skipped_steps=skipped,
-        seconds=time.monotonic() - started,
-        waiting=training.waited() + validation.waited(),
+    learner.state = replace(learner.state, rate_factor=factor, setbacks=setbacks)
+    _keep(learner)
+    learner.told(
+        f"epoch {epoch}: {reason}; it is done again from the state before, "
+        f"with {factor:g} times the schedule's learning rate"
     )
-
-
-def training_step(
-    learner: Learner, example: Example, loss_function: losses.DeepSupervisionLoss
-) -> tuple[Tensor, Tensor]:
-    """One update; returns the loss and whether the gradients were finite and so applied."""
-
-    def backward() -> Tensor:
-        learner.optimiser.zero_grad(set_to_none=True)
-        with autocast(learner.device, learner.precision):
-            loss = loss_function(learner.step_network(example.image), example.labels, example.extra)
-        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    loss = learner.step_network.with_or_without_compiler(backward, learner.told)
-    clip = learner.schedule.gradient_clip
-    return loss, apply_gradients(learner.network, learner.optimiser, learner.scaler, clip)
-
-
-@torch.no_grad()
-def _validate(learner: Learner, validation: Prefetcher) -> tuple[float | None, float]:
-    """Mean loss, and the mean Dice of the classes pooled over the validation patches."""
-    if learner.schedule.validation_steps == 0:
-        return None, 0.0
-    learner.network.eval()
-    found, counts = [], []
-    classes = learner.task.plan.target_classes(learner.task.configuration)
-    for _ in range(learner.schedule.validation_steps):
-        loss, count = _validation_step(learner, next(validation), classes)
-        validation.prepare()
-        found.append(loss)
-        counts.append(count)
-    mean = float(torch.stack(found).nanmean())
-    return mean if math.isfinite(mean) else None, pooled_dice(torch.stack(counts).sum(0))
-
-
-def _validation_step(learner: Learner, example: Example, classes: int) -> tuple[Tensor, Tensor]:
-    """The loss and the counts of `class_counts`."""
-    with autocast(learner.device, learner.precision):
-        network = learner.step_network
-        stages = network.with_or_without_compiler(lambda: network(example.image), learner.told)
-        loss = learner.loss(stages, example.labels, example.extra)
-    labels = losses.downsample(example.labels, stages[0].shape[2:])  # some networks are coarser
-    return loss, class_counts(stages[0][:, :classes], labels)
-
-
-def _checkpoint(task: FoldTask) -> Path:
-    return task.output / "checkpoint" / "latest.safetensors"
 
 
 def _task_hash(task: FoldTask) -> str:

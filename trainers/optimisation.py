@@ -15,6 +15,8 @@ from autospine.core.plan import Schedule
 #: As a factor of the loss scale this changes nothing, but torch wants it to be less than one.
 _NO_CHANGE: Final = math.nextafter(1.0, 0.0)
 _NEVER: Final = 2**31 - 1
+#: So much less than a whole epoch still is one.
+_ROUNDING: Final = 1e-9
 
 
 def make_optimiser(network: nn.Module, schedule: Schedule, *, fused: bool | None = None) -> Optimizer:
@@ -99,28 +101,32 @@ def apply_gradients(network: nn.Module, optimiser: Optimizer, scaler: GradScaler
     return finite
 
 
-def learning_rate(schedule: Schedule, step: int) -> float:
-    """Learning rate of a step, counted from 0 over the whole training.
+def learning_rate(schedule: Schedule, progress: float, step: int) -> float:
+    """Learning rate of a step: ``rate * (1 - progress) ** power`` after a linear rise over the warm-up steps.
 
-    ``rate * (1 - progress) ** power`` with the progress in finished epochs or steps, after a linear
-    rise over the warm-up steps.
+    Args:
+        schedule: With ``decay_every`` ``"epoch"`` the progress counts in whole epochs of its number of them.
+        progress: Share of the whole training, 0 to 1, that is done before the step.
+        step: Counted from 0 over the whole training.
     """
-    done, total = step, schedule.epochs * schedule.steps
     if schedule.decay_every == "epoch":
-        done, total = step // schedule.steps, schedule.epochs
-    rate = schedule.learning_rate * math.pow(1 - done / total, schedule.decay_power)
+        progress = math.floor(progress * schedule.epochs + _ROUNDING) / schedule.epochs
+    rate = schedule.learning_rate * math.pow(max(0.0, 1 - progress), schedule.decay_power)
     if step < schedule.warmup_steps:
         rate *= (step + 1) / schedule.warmup_steps
     return rate
 
 
-def centre_weight(schedule: Schedule, step: int) -> float:
-    """Weight of the terms for the bodies' centres at a step, counted from 0 over the whole training.
+def centre_weight(schedule: Schedule, progress: float) -> float:
+    """Weight of the terms for the bodies' centres.
 
     It rises with the square of the progress. Where bodies lie is learnt easily, by every voxel; what they
     are called is not, and a trunk that learns both at once from the start learns the names late or never.
+
+    Args:
+        schedule: Holds the weight at the end.
+        progress: Share of the whole training, 0 to 1, that is done with this step.
     """
-    progress = (step + 1) / (schedule.epochs * schedule.steps)
     return schedule.centre_weight * progress**2
 
 

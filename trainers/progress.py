@@ -18,16 +18,21 @@ from .checkpoint import EpochRecord
 _MUCH_WAITING: Final = 0.1
 
 
-def epoch_line(name: str, record: EpochRecord, history: Sequence[EpochRecord], epochs: int) -> str:
-    """One dense line about a finished epoch, with the time left."""
-    pace = sum(r.seconds for r in history) / len(history)
-    left = pace * (epochs - record.epoch - 1)
+def epoch_line(name: str, record: EpochRecord, counted: str, seconds_left: float) -> str:
+    """One dense line about a finished epoch.
+
+    Args:
+        name: Of the training.
+        record: Of the epoch.
+        counted: Which one it was, in words.
+        seconds_left: To the end of the training.
+    """
     skipped = f" skipped {record.skipped_steps}" if record.skipped_steps else ""
     took = f"{record.seconds:.1f} s{_waiting(record)}"
     return (
-        f"{name} epoch {record.epoch + 1}/{epochs} loss {record.training_loss:.4f} "
+        f"{name} epoch {counted} loss {record.training_loss:.4f} "
         f"val {number(record.validation_loss, 4)} dice {record.dice:.3f} (avg {record.smoothed_dice:.3f}) "
-        f"lr {record.learning_rate:.2e}{skipped} {took}, {duration(left)} left"
+        f"lr {record.learning_rate:.2e}{skipped} {took}, {duration(seconds_left)} left"
     )
 
 

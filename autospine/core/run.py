@@ -89,6 +89,9 @@ class FoldTask:
         previous: Folder of what the previous stage hands over, where there is one.
         output: Folder of this fold's files.
         device: ``"cpu"`` or ``"cuda"``, optionally with an index.
+        deadline: Time (``time.time()``) at which the training, validation included, is to be done with the
+            learning rate decayed to its end; None trains the schedule's epochs, however long they take.
+        validation_seconds: What of that time the prediction of the validation cases is expected to take.
     """
 
     plan: Plan
@@ -100,6 +103,8 @@ class FoldTask:
     previous: Path | None
     output: Path
     device: str
+    deadline: float | None = None
+    validation_seconds: float = 0.0
 
 
 def preprocessing_source(plan: Plan, configuration: Configuration) -> Configuration:

@@ -15,6 +15,7 @@ from autospine.core.errors import GeometryError, ImageError
 from autospine.core.geometry import Grid, matrix_rows
 from autospine.core.volume import Volume
 from autospine.io.files import atomic_path, make_folder, storage_errors, write_failure
+from autospine.io.metaimage import is_metaimage, require_axes
 from autospine.io.nifti import is_nifti, require_sound
 
 #: Endings of the formats that are read and written, longest first.
@@ -135,6 +136,8 @@ def _write(path: Path, temporary: Path, image: Any, *, compress: bool) -> None:
 def _reader(path: Path) -> Any:
     if not path.is_file():
         raise ImageError("There is no such file.", where=path, remedy="Check the path.")
+    if is_metaimage(path):
+        require_axes(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -172,7 +175,7 @@ def _require_sound(reader: Any, path: Path) -> None:
 
 def _require_three_axes(dimension: int, size: tuple[int, ...], path: Path) -> None:
     real = [n for n in size if n > 1]
-    if dimension < _AXES or len(real) > _AXES or any(n > 1 for n in size[_AXES:]):
+    if dimension < _AXES or len(real) > _AXES or min(size) < 1 or any(n > 1 for n in size[_AXES:]):
         raise ImageError(
             f"The image has {dimension} axes of {' x '.join(map(str, size))} voxels, not three.",
             where=path,

@@ -16,7 +16,7 @@ from autospine.core.plan import Plan
 from autospine.core.run import FoldTask
 from autospine.host_memory import resident_memory
 from autospine.io import documents
-from autospine.trainers import default
+from autospine.trainers import default, epochs
 from autospine.trainers.patches import Example
 from autospine.weights import load_tensors, set_weights
 
@@ -35,7 +35,7 @@ def main(inputs: Path, output: Path, threads: int) -> None:
     losses, seconds = [], []
     for _ in range(_WARM_UP + _TIMED):
         started = time.perf_counter()
-        loss, _applied = default.training_step(learner, example, learner.loss)
+        loss, _applied = epochs.training_step(learner, example, learner.loss)
         losses.append(float(loss))
         seconds.append(time.perf_counter() - started)
     result = {

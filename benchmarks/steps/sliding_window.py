@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autospine.core.plan import Schedule
 from autospine.core.run import FoldTask
-from autospine.trainers import default
+from autospine.trainers import default, epochs
 from autospine.trainers.patches import Example
 from benchmarks.agreement import differing_share, mean_dice
 from benchmarks.inputs import thoracolumbar
@@ -77,7 +77,7 @@ def _trained(scan: Scan, folder: Path) -> torch.nn.Module:
     learner.network.train()
     with _falling_rate(learner.optimiser):
         for example in _windows(scan):
-            default.training_step(learner, example, learner.loss)
+            epochs.training_step(learner, example, learner.loss)
     return learner.network.eval()
 
 

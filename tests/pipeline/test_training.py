@@ -14,8 +14,9 @@ from autospine.core.plan import Augmentation, Budget
 from autospine.planning import PlanOptions, plan_for
 from autospine.reporting import Reporter
 from autospine.splits import Fold, Splits
-from autospine.trainers import compiling, default
+from autospine.trainers import compiling, default, epochs
 from autospine.trainers.optimisation import make_optimiser, make_scaler
+from autospine.trainers.pace import ClockPace
 from autospine.trainers.patches import training_examples
 from autospine.trainers.prefetching import Prefetcher
 from autospine.weights import load_tensors
@@ -165,27 +166,157 @@ def test_the_ceiling_that_was_planned_for_is_named(task_with, monkeypatch):
         default.train(task)
 
 
-def loss_times(factors):
-    """`_DiceCrossEntropyLoss` of training steps, multiplied."""
-    plain, factors = losses.DeepSupervisionLoss.__call__, iter(factors)
-    return lambda *arguments: plain(*arguments) * (next(factors) if torch.is_grad_enabled() else 1.0)
+def loss_after(changes):
+    """`DeepSupervisionLoss` of training steps, changed by one function after the other, then no more."""
+    plain, changes = losses.DeepSupervisionLoss.__call__, iter(changes)
+
+    def changed(*arguments):
+        value = plain(*arguments)
+        return next(changes, same)(value) if torch.is_grad_enabled() else value
+
+    return changed
+
+
+def same(value):
+    return value
+
+
+def not_a_number(value):
+    return value * float("nan")
+
+
+def steep(value):
+    """The same value, with gradients that are not finite."""
+    return value + (value - value.detach()).sqrt()
 
 
 def test_steps_that_are_left_out_are_counted(task_with, monkeypatch):
     task = task_with()
-    factors = [1.0, float("nan"), 1.0, 1.0]
-    monkeypatch.setattr(losses.DeepSupervisionLoss, "__call__", loss_times(factors))
+    monkeypatch.setattr(losses.DeepSupervisionLoss, "__call__", loss_after([same, steep]))
     default.train(task)
     assert [record["skipped_steps"] for record in log(task)] == [1, 0]
     assert all(value.isfinite().all() for value in weights(task).values())
 
 
-def test_an_epoch_without_a_finite_step_ends_the_training(task_with, monkeypatch):
-    task = task_with()
-    monkeypatch.setattr(losses.DeepSupervisionLoss, "__call__", loss_times([1.0, 1.0] + [float("inf")] * 2))
-    with pytest.raises(TrainingError, match="in epoch 2 no step had finite gradients"):
+@pytest.mark.parametrize("broken", [[same, not_a_number], [steep, steep]])
+def test_an_epoch_in_vain_is_done_again_at_half_the_rate(task_with, monkeypatch, broken):
+    task, said = task_with(), []
+    halved = task_with("halved", learning_rate=task.configuration.schedule.learning_rate / 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(losses.DeepSupervisionLoss, "__call__", loss_after(broken))
+        default.train(task, say=said.append)
+    default.train(halved)
+    assert same_weights(task, halved)
+    assert [record["learning_rate"] for record in log(task)] == [r["learning_rate"] for r in log(halved)]
+    (line,) = [line for line in said if "again" in line]
+    assert "epoch 1" in line
+    assert "0.5 times" in line
+
+
+def test_only_what_follows_a_setback_is_learnt_at_half_the_rate(task_with, monkeypatch):
+    task, undisturbed = task_with(), task_with("undisturbed")
+    with monkeypatch.context() as patched:
+        patched.setattr(losses.DeepSupervisionLoss, "__call__", loss_after([same, same, not_a_number]))
         default.train(task)
+    default.train(undisturbed)
+    first, second = zip(*[[r["learning_rate"] for r in log(t)] for t in (task, undisturbed)], strict=True)
+    assert first[0] == first[1]
+    assert second[0] == second[1] / 2
+
+
+def test_a_loss_that_is_never_finite_ends_the_training_and_keeps_what_was_learnt(task_with, monkeypatch):
+    task, said = task_with(), []
+    monkeypatch.setattr(
+        losses.DeepSupervisionLoss, "__call__", loss_after([same, same, *[not_a_number] * 99])
+    )
+    with pytest.raises(TrainingError, match="in epoch 2 the loss was not finite in 2 of 2 steps"):
+        default.train(task, say=said.append)
     assert len(log(task)) == 1
+    assert len([line for line in said if "again" in line]) == 5
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:-9] + bytes(9), lambda _: b""])
+def test_a_damaged_checkpoint_costs_one_epoch_more(task_with, monkeypatch, damage):
+    task, undisturbed, said = task_with(epochs=3), task_with("undisturbed", epochs=3), []
+    with monkeypatch.context() as patched:
+        patched.setattr(losses.DeepSupervisionLoss, "__call__", loss_after([same] * 4 + [fail]))
+        with pytest.raises(RuntimeError):
+            default.train(task)
+    latest = task.output / "checkpoint" / "latest.safetensors"
+    latest.write_bytes(damage(latest.read_bytes()))
+    default.train(task, say=said.append)
+    default.train(undisturbed)
+    assert same_weights(task, undisturbed)
+    assert [record["epoch"] for record in log(task)] == [0, 1, 2]
+    assert len([line for line in said if "latest.safetensors" in line]) == 1
+
+
+def test_a_training_whose_checkpoints_are_all_damaged_begins_again(task_with, monkeypatch):
+    task, undisturbed, said = task_with(), task_with("undisturbed"), []
+    with monkeypatch.context() as patched:
+        patched.setattr(losses.DeepSupervisionLoss, "__call__", loss_after([same] * 2 + [fail]))
+        with pytest.raises(RuntimeError):
+            default.train(task)
+    for path in (task.output / "checkpoint").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    default.train(task, say=said.append)
+    default.train(undisturbed)
+    assert same_weights(task, undisturbed)
+    assert len([line for line in said if "goes back" in line]) == 2
+
+
+class Clock:
+    """Goes on by a fixed time whenever it is asked, later by another one."""
+
+    def __init__(self, tick, slower_after=10**9, slower=1.0):
+        self.now, self.asked = 1000.0, 0
+        self.tick, self.slower_after, self.slower = tick, slower_after, slower
+
+    def __call__(self):
+        self.asked += 1
+        self.now += self.tick * (self.slower if self.asked > self.slower_after else 1.0)
+        return self.now
+
+
+@pytest.mark.parametrize("slower", [1.0, 5.0])
+def test_a_training_with_a_deadline_ends_there_with_its_learning_rate_at_the_end(
+    task_with, monkeypatch, slower
+):
+    clock = Clock(0.5, slower_after=24, slower=slower)
+    monkeypatch.setattr(default, "pace_of", lambda _, done: ClockPace(clock(), 1040.0, done, clock))
+    task = replace(task_with(epochs=100, decay_every="step"), deadline=1050.0, validation_seconds=10.0)
+    default.train(task)
+    assert clock.now == pytest.approx(1040.0, abs=8 * slower)
+    records = log(task)
+    assert records[-1]["progress"] == 1.0
+    rates = [record["learning_rate"] for record in records]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.3 * task.configuration.schedule.learning_rate
+
+
+def test_an_interrupted_training_with_a_deadline_goes_on_to_its_end(task_with, monkeypatch):
+    clock = Clock(1.0)
+    monkeypatch.setattr(default, "pace_of", lambda _, done: ClockPace(clock(), 1040.0, done, clock))
+    task = replace(task_with(epochs=100, decay_every="step"), deadline=1040.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(losses.DeepSupervisionLoss, "__call__", loss_after([same] * 4 + [fail]))
+        with pytest.raises(RuntimeError):
+            default.train(task)
+    known = log(task)
+    clock.now = 2000.0
+    later = ClockPace(2000.0, 2030.0, known[-1]["progress"], clock)
+    monkeypatch.setattr(default, "pace_of", lambda *_: later)
+    default.train(replace(task, deadline=2030.0))
+    assert log(task)[: len(known)] == known
+    rates = [record["learning_rate"] for record in log(task)]
+    assert rates == sorted(rates, reverse=True)
+    assert log(task)[-1]["progress"] == 1.0
+
+
+def test_a_deadline_that_has_passed_leaves_time_for_one_step(task_with):
+    task = replace(task_with(), deadline=0.0)
+    default.train(task)
+    assert [record["steps"] for record in log(task)] == [1]
 
 
 def test_settings_of_torch_are_as_before(task_with):
@@ -237,7 +368,7 @@ def test_with_what_a_gpu_is_given_a_step_asks_for_no_value(task_with, optimiser)
     with training_examples(task, 0, CPU) as examples:
         example = next(examples)
     with Questions() as questions:
-        default.training_step(learner, example, learner.loss)
+        epochs.training_step(learner, example, learner.loss)
     assert questions.asked == []
 
 
@@ -251,14 +382,14 @@ def test_no_step_on_a_gpu_makes_the_host_wait(task_with, precision, optimiser):
     with training_examples(task, 0, device) as made:
         examples = Prefetcher.on(device, made)
         for _ in range(3):  # the first steps choose algorithms and reserve memory
-            default.training_step(learner, next(examples), learner.loss)
+            epochs.training_step(learner, next(examples), learner.loss)
         example = next(examples)
         torch.cuda.synchronize()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the mode is a prototype, says torch
             torch.cuda.set_sync_debug_mode("error")
         try:
-            loss, finite = default.training_step(learner, example, learner.loss)
+            loss, finite = epochs.training_step(learner, example, learner.loss)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()

@@ -41,7 +41,7 @@ def test_quiet_says_nothing():
 
 def test_an_epochs_line_tells_loss_dice_skipped_steps_and_time_left():
     record = EpochRecord(1, 0.005, 1.25, 1.5, 0.5, 0.4, 2, 10.0)
-    line = epoch_line("3d_fullres fold 0", record, [record], 4)
+    line = epoch_line("3d_fullres fold 0", record, "2/4", 20.0)
     assert "epoch 2/4" in line
     assert "loss 1.2500 val 1.5000 dice 0.500" in line
     assert "skipped 2" in line
@@ -51,7 +51,7 @@ def test_an_epochs_line_tells_loss_dice_skipped_steps_and_time_left():
 @pytest.mark.parametrize(("waiting", "said"), [(0.0, False), (1.0, False), (2.5, True)])
 def test_an_epochs_line_tells_much_waiting_and_what_helps(waiting, said):
     record = EpochRecord(1, 0.005, 1.25, 1.5, 0.5, 0.4, 0, 10.0, waiting)
-    line = epoch_line("3d_fullres fold 0", record, [record], 4)
+    line = epoch_line("3d_fullres fold 0", record, "2/4", 20.0)
     assert ("25% waiting for batches" in line or "--schedule.workers" in line) == said
 
 
