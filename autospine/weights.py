@@ -18,6 +18,7 @@ from autospine.io.files import atomic_path, write_failure
 
 #: Under which key of the header the checksum stands.
 _CHECKSUM: Final = "sha256"
+_HEADER: Final = "autospine"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
@@ -27,8 +28,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         StorageError: The disk refuses.
     """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = dict(header or {})
-    metadata[_CHECKSUM] = _checksum(contiguous, metadata)
+    texts = dict(header or {})
+    # One entry only: safetensors writes several in any order, and equal files are to be equal bit for bit.
+    metadata = {_HEADER: json.dumps({**texts, _CHECKSUM: _checksum(contiguous, texts)}, sort_keys=True)}
     with atomic_path(path) as temporary:
         try:
             save_file(contiguous, str(temporary), metadata=metadata)
@@ -45,13 +47,23 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = file.metadata() or {}
+            header = _header(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
     checksum = header.pop(_CHECKSUM, None)
     if checksum is not None and checksum != _checksum(tensors, header):
         raise _damaged(path, "they are not what was written")
     return tensors, header
+
+
+def _header(metadata: dict[str, str]) -> dict[str, str]:
+    """The texts in a file's metadata; older files have one entry for each."""
+    if _HEADER not in metadata:
+        return metadata
+    try:
+        return {str(key): str(value) for key, value in json.loads(metadata[_HEADER]).items()}
+    except (ValueError, AttributeError) as error:
+        raise SafetensorError(f"damaged header: {error}") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
