@@ -139,18 +139,11 @@ def _run_epochs(learner: Learner, on_step: OnStep) -> None:
     if not learner.state.begun:
         _pretrain(learner)
         _keep(learner)
-    while not _over(learner):
+    while learner.state.progress < 1:
         try:
             _run_until_divergence(learner, on_step)
         except DivergenceError as divergence:
             _set_back(learner, str(divergence))
-
-
-def _over(learner: Learner) -> bool:
-    """Whether nothing is left to train; the clock may strike before the last epoch, or after it."""
-    if learner.task.deadline is None:
-        return learner.state.next_epoch >= learner.schedule.epochs
-    return learner.state.progress >= 1
 
 
 def _run_until_divergence(learner: Learner, on_step: OnStep) -> None:
@@ -162,7 +155,7 @@ def _run_until_divergence(learner: Learner, on_step: OnStep) -> None:
         validation_examples(learner.task, first * schedule.validation_steps, device) as held_out,
     ):
         training, validation = Prefetcher.on(device, made), Prefetcher.on(device, held_out)
-        while not _over(learner):
+        while learner.state.progress < 1:
             record = run_epoch(learner, pace, training, validation, on_step)
             history = (*learner.state.history, record)
             learner.state = replace(learner.state, history=history, setbacks=0)
@@ -170,7 +163,7 @@ def _run_until_divergence(learner: Learner, on_step: OnStep) -> None:
             write_log(output / "log.jsonl", history)
             left = pace.seconds_left(history[first:])
             learner.say(epoch_line(learner.name, record, pace.counted(record.epoch), left))
-            if time.monotonic() - plotted > _PLOT_EVERY_SECONDS or _over(learner):
+            if time.monotonic() - plotted > _PLOT_EVERY_SECONDS or record.progress >= 1:
                 write_plot(output / "progress.png", learner.name, history)
                 plotted = time.monotonic()
 

@@ -125,10 +125,9 @@ def most_voters(trace: Trace, plan: Plan) -> int:
     A network that has learnt nothing takes everything for vertebrae; what is kept of that is bounded.
     """
     column = column_model(plan)
-    volume = _USUAL_VOLUME * len(column.levels)
-    if column.volumes:
-        volume = len(column.levels) * float(np.mean(list(column.volumes.values())))
-    return int(min(_COLUMNS * volume / trace.stored_grid.voxel_volume, math.prod(trace.shape)))
+    each = float(np.mean(list(column.volumes.values()) or [_USUAL_VOLUME]))
+    volume = _COLUMNS * len(column.levels) * each
+    return int(min(volume / trace.stored_grid.voxel_volume, math.prod(trace.shape)))
 
 
 def column_model(plan: Plan) -> ColumnModel:

@@ -55,12 +55,6 @@ class Votes:
         """The same votes, each counting ``weight`` times as much."""
         return Votes(self.places, self.weights * weight)
 
-    def parts(self) -> Iterator[Votes]:
-        """The same votes, few at a time, so that what is computed of them stays small."""
-        for start in range(0, len(self.places), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            yield Votes(self.places[part], self.weights[part])
-
 
 def find_centres(*votes: Votes) -> FloatArray:
     """Where votes meet, from head to foot.
@@ -99,11 +93,21 @@ def nearest_centre(places: FloatArray, centres: FloatArray) -> NDArray[np.intp]:
     if len(centres) == 0:
         return np.full(len(places), -1)
     tree, result = KDTree(centres), np.empty(len(places), dtype=np.intp)
-    for start in range(0, len(places), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for part in _parts(len(places)):
         _, index = tree.query(places[part], distance_upper_bound=REACH)
         result[part] = np.where(index == len(centres), -1, index)
     return result
+
+
+def _few_at_a_time(votes: Sequence[Votes]) -> Iterator[Votes]:
+    """All votes in pieces, so that what is computed of one stays small."""
+    for some in votes:
+        for part in _parts(len(some.places)):
+            yield Votes(some.places[part], some.weights[part])
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE))
 
 
 def _density(votes: Sequence[Votes]) -> tuple[FloatArray, FloatArray]:
@@ -116,7 +120,7 @@ def _density(votes: Sequence[Votes]) -> tuple[FloatArray, FloatArray]:
     farthest = np.max([p.max(axis=0) for p in some], axis=0)
     shape = np.ceil((farthest + margin - origin) / _BIN).astype(int) + 1
     counts = np.zeros(int(np.prod(shape)))
-    for part in (part for v in votes for part in v.parts()):
+    for part in _few_at_a_time(votes):
         bins = np.rint((part.places - origin) / _BIN).astype(int)
         np.add.at(counts, np.ravel_multi_index(tuple(bins.T), tuple(shape)), part.weights)
     return ndimage.gaussian_filter(counts.reshape(shape), _SMOOTHING / _BIN, mode="constant"), origin
@@ -147,7 +151,7 @@ def _refined(centres: FloatArray, votes: Sequence[Votes]) -> FloatArray:
     result = centres
     for _ in range(2):
         tree, total, sums = KDTree(result), np.zeros(len(result)), np.zeros((len(result), 3))
-        for part in (part for v in votes for part in v.parts()):
+        for part in _few_at_a_time(votes):
             _, index = tree.query(part.places, distance_upper_bound=_RADIUS)
             near = index < len(result)
             mine, weights = index[near], part.weights[near]

@@ -238,7 +238,7 @@ def test_a_plan_without_vertebrae_is_refused_before_anything_is_computed():
         )
 
 
-def test_only_the_surest_voxels_vote_and_a_column_is_named_all_the_same():
+def test_only_the_surest_voxels_vote():
     where, trace = centres(5), trace_of(CANONICAL)
     found = prediction(trace, where, LEVELS[2:7])
     joined = found.with_one_channel_for(list(range(1, len(CLASSES))))
@@ -248,3 +248,17 @@ def test_only_the_surest_voxels_vote_and_a_column_is_named_all_the_same():
     assert len(few.heat.places) <= 500
     everywhere = replace(found, logits=np.zeros_like(found.logits), centres=np.zeros_like(found.centres))
     assert int(Voters.of(everywhere.with_one_channel_for([1, 2, 3]), 700).where.sum()) == 700
+
+
+def test_noise_everywhere_takes_no_vote_from_a_column(monkeypatch):
+    where, trace = centres(5), trace_of(CANONICAL)
+    found = prediction(trace, where, LEVELS[2:7])
+    logits = found.logits.copy()
+    logits[0][logits[0] > 0] = 1  # all that is no vertebra may be one
+    noisy, most = replace(found, logits=logits), 2000
+    joined = noisy.with_one_channel_for(list(range(1, len(CLASSES))))
+    assert Voters.of(joined, 10**6).where.all()
+    inside = logits[1:].max(axis=0) > 0
+    assert Voters.of(joined, most).where[inside].all()
+    monkeypatch.setattr("autospine.inference.groups.most_voters", lambda *_: most)
+    assert names_in(decode_sequence([noisy], [1.0], plan())) == LEVELS[2:7]
